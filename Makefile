@@ -1,0 +1,42 @@
+# make train   trains the DMD example on the recordings that ship with the project
+# make test    runs every test
+# make lint | docs | clean
+# Each makes .venv and installs what it needs the first time, and again only when pyproject.toml or constraints.txt
+# changes. Choose the interpreter with PYTHON=..., pass options on with ARGS="...".
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+REQUIREMENTS := pyproject.toml constraints.txt
+
+.PHONY: train test lint docs clean
+
+train: .venv/.installed
+	$(BIN)/python examples/dmd/train.py --out runs/smartwatch $(ARGS)
+
+# One thread for each worker: two workers on two cores are faster than two threads in one process.
+test: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: .venv/.installed-docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf .venv build dist docs/_build .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "gdkit needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: $(REQUIREMENTS) | .venv/bin/python
+	$(BIN)/pip install -c constraints.txt -e '.[train,plot,test]'
+	touch $@
+
+.venv/.installed-%: $(REQUIREMENTS) | .venv/.installed
+	$(BIN)/pip install -c constraints.txt -e '.[$*]'
+	touch $@
