@@ -1,0 +1,99 @@
+"""Turn recordings as they come into the files that train.py reads (docs/data.md describes both forms).
+
+python convert.py folder FOLDER OUT.npz
+    Your own recordings. FOLDER holds samples.csv with the columns id, split (train, valid or test) and either label (a
+    class name) or value (a number), and one folder a modality with <id>.csv (a header line, then one line a step) or
+    <id>.npy (time, dim). A sample without a file in a modality's folder lacks that modality.
+
+python convert.py smartwatch WATCH_DATASET.npy OUT.npz
+    The shipped assets/smartwatch.npz, from seglearn/data/watch_dataset.npy of the Python package seglearn 1.2.5.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+
+EXERCISES = {
+    "PEN": "pendulum",
+    "ABD": "abduction",
+    "FEL": "forward elevation",
+    "IR": "internal rotation",
+    "ER": "external rotation",
+    "TRAP": "trapezius extension",
+    "ROW": "upright row",
+}
+
+
+def convert_smartwatch(source: Path, target: Path) -> None:
+    """50 Hz float64 -> 25 Hz int16: pairs of steps are averaged, which also damps what 25 Hz cannot hold."""
+    # The package is the user's own installation, so its pickle is trusted as its code is.
+    data = np.load(source, allow_pickle=True).item()
+    halved = [steps[: len(steps) // 2 * 2].reshape(-1, 2, 6).mean(axis=1) for steps in data["X"]]  # (time, 6)
+    signals = np.concatenate(halved)  # (all steps, 6)
+    scales = (np.abs(signals).max(axis=0) / 32767).astype(np.float32)
+    np.savez_compressed(
+        target,
+        signals=np.round(signals / scales).astype(np.int16),
+        scales=scales,
+        offsets=np.cumsum([0, *(len(steps) for steps in halved)]),
+        exercise=data["y"].astype(np.int64),
+        person=data["subject"].astype(np.int64),
+        classes=np.array([EXERCISES[label] for label in data["y_labels"]]),
+    )
+
+
+def convert_folder(source: Path, target: Path) -> None:
+    """A folder of CSV or NumPy files -> ragged sequences."""
+    with (source / "samples.csv").open(newline="", encoding="utf-8") as file:
+        samples = list(csv.DictReader(file))
+    if not samples or not {"id", "split"} <= set(samples[0]) or not {"label", "value"} & set(samples[0]):
+        raise ValueError(f"{source / 'samples.csv'} needs the columns id, split, and label or value, and one line a sample")
+    arrays = {key: np.array([sample[column] for sample in samples]) for key, column in (("ids", "id"), ("split", "split"))}
+    if "value" in samples[0]:
+        arrays["regression_labels"] = np.array([float(sample["value"] or "nan") for sample in samples])
+    else:
+        arrays["classes"], arrays["action"] = np.unique([sample["label"] for sample in samples], return_inverse=True)
+    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
+        sequences = [_read_steps(folder, sample["id"]) for sample in samples]
+        widths = {steps.shape[1] for steps in sequences if steps is not None}
+        if len(widths) != 1:
+            raise ValueError(f"{folder} must hold files of one width, got {sorted(widths)}")
+        empty = np.empty((0, widths.pop()), np.float32)
+        arrays[folder.name] = np.concatenate([empty, *(steps for steps in sequences if steps is not None)])
+        arrays[f"{folder.name}_offsets"] = np.cumsum([0, *(0 if steps is None else len(steps) for steps in sequences)])
+    np.savez_compressed(target, **arrays)
+
+
+def _read_steps(folder: Path, sample_id: str) -> np.ndarray | None:
+    if (path := folder / f"{sample_id}.npy").exists():
+        steps = np.load(path, allow_pickle=False)
+    elif (path := folder / f"{sample_id}.csv").exists():
+        steps = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    else:
+        return None
+    if steps.ndim != 2 or steps.dtype.kind not in "iuf":
+        raise ValueError(f"{path} must hold numbers (time, dim), got {steps.dtype} {steps.shape}")
+    return steps.astype(np.float32)
+
+
+def main() -> int:
+    """Parse, call, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("form", choices=("folder", "smartwatch"))
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path, help="an .npz file")
+    arguments = parser.parse_args()
+    try:
+        {"folder": convert_folder, "smartwatch": convert_smartwatch}[arguments.form](arguments.source, arguments.target)
+    except (OSError, ValueError, TypeError) as error:
+        print(f"convert.py: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {arguments.target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

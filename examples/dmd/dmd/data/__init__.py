@@ -1,0 +1,62 @@
+"""Everything the example reads: one function, `load`, for shipped, synthetic and own recordings."""
+
+from pathlib import Path
+
+from .batching import Batch, collate, make_loader, standardization_statistics
+from .mmsa import read_mmsa
+from .ragged import read_ragged
+from .recordings import Recordings, Split
+from .smartwatch import read_smartwatch
+from .synthetic import synthetic
+
+__all__ = [
+    "Batch",
+    "Recordings",
+    "Split",
+    "collate",
+    "load",
+    "make_loader",
+    "standardization_statistics",
+    "synthetic",
+]
+
+
+def load(data: str, *, task: str | None = None, metrics: str | None = None, seed: int = 0) -> Recordings:
+    """Read recordings by name or from a file.
+
+    Task and metric suite follow from what the file holds; either can be forced.
+
+    Args:
+        data: "smartwatch" (ships with the project), "synthetic", or the path of an MMSA feature file (`.pkl`) or of
+            a file of ragged sequences (`.npz`).
+        task: "regression" or "classification".
+        metrics: "mosi", "sims" or "accuracy".
+        seed: of the synthetic recordings; nothing else is drawn.
+
+    Raises:
+        ValueError: an unknown name, a forced task that the data cannot give, or a file that is wrong somewhere; the
+            message says where.
+        FileNotFoundError: no file at this path.
+
+    Example:
+        >>> load("synthetic").sizes
+        {'train': 192, 'valid': 64, 'test': 64}
+    """
+    if task not in (None, "regression", "classification"):
+        raise ValueError(f"task must be 'regression' or 'classification', got {task!r}")
+    if metrics not in (None, "mosi", "sims", "accuracy"):
+        raise ValueError(f"metrics must be 'mosi', 'sims' or 'accuracy', got {metrics!r}")
+    if data == "smartwatch":
+        return read_smartwatch(task=task, metrics=metrics)
+    if data == "synthetic":
+        if metrics == "sims":
+            raise ValueError("the synthetic recordings go with metrics 'mosi' or 'accuracy', got 'sims'")
+        given = {name: value for name, value in (("task", task), ("metrics", metrics)) if value is not None}
+        return synthetic(task=given.get("task", "classification" if metrics == "accuracy" else "regression"), seed=seed)
+    readers = {".pkl": read_mmsa, ".npz": read_ragged}
+    path = Path(data)
+    if path.suffix not in readers:
+        raise ValueError(f"data must be 'smartwatch', 'synthetic', or the path of a .pkl or .npz file, got {data!r}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no data file at {data}")
+    return readers[path.suffix](path, task=task, metrics=metrics)

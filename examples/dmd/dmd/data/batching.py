@@ -1,0 +1,94 @@
+"""From a split to batches: padding, masks, a seeded order, and the statistics for standardisation."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .recordings import Split
+
+
+class Batch(NamedTuple):
+    """Samples of one batch, padded with zeros to the longest.
+
+    Attributes:
+        inputs: modality name -> (batch, time, dim) float32; at least one step.
+        masks: modality name -> (batch, time), True = a real step; a row without one = an absent modality.
+        labels: (batch,) float32 (NaN = unlabelled) or int64 (-100 = unlabelled).
+        index: (batch,) position of each sample in its split.
+    """
+
+    inputs: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    labels: Tensor
+    index: Tensor
+
+
+def collate(split: Split, positions: list[int]) -> Batch:
+    """Put the samples at these positions of a split into one batch.
+
+    Raises:
+        ValueError: no positions.
+    """
+    if not positions:
+        raise ValueError("a batch needs at least one sample, got none")
+    inputs: dict[str, Tensor] = {}
+    masks: dict[str, Tensor] = {}
+    for name, arrays in split.inputs.items():
+        lengths = np.array([len(arrays[position]) for position in positions])
+        num_steps, dim = max(1, lengths.max()), arrays[0].shape[1]
+        padded = np.zeros((len(positions), num_steps, dim), np.float32)  # (batch, time, dim)
+        for row, position in enumerate(positions):
+            padded[row, : lengths[row]] = arrays[position]
+        inputs[name] = torch.from_numpy(padded)
+        masks[name] = torch.from_numpy(np.arange(num_steps) < lengths[:, None])  # (batch, time)
+    return Batch(inputs, masks, torch.from_numpy(split.labels[positions]), torch.tensor(positions))
+
+
+def make_loader(
+    split: Split, batch_size: int, *, shuffle: bool = False, seed: int = 0, num_workers: int = 0
+) -> DataLoader[Batch]:
+    """Batches of a split; nothing is left out, the last batch may be smaller.
+
+    With `shuffle`, the order of the first pass depends on the seed alone, and each later pass has another order;
+    `loader.generator.manual_seed(...)` starts again from any seed, for instance when a run is resumed.
+
+    Raises:
+        ValueError: `batch_size` below 1, or an empty split.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if len(split) == 0:
+        raise ValueError("make_loader needs a split with samples, got an empty one")
+    return DataLoader(
+        range(len(split)),  # pyright: ignore[reportArgumentType]  (any sequence is a map-style data set)
+        batch_size=batch_size,
+        shuffle=shuffle,
+        num_workers=num_workers,
+        generator=torch.Generator().manual_seed(seed),
+        collate_fn=partial(collate, split),
+    )
+
+
+def standardization_statistics(split: Split) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean and standard deviation of every column over all real steps of a split.
+
+    Constant columns, and modalities without one real step, get standard deviation 1, so that dividing by it is safe.
+
+    Returns:
+        Modality name -> (mean, standard deviation), each (dim,) float32.
+    """
+    statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, arrays in split.inputs.items():
+        steps = np.concatenate(arrays).astype(np.float64)  # (all steps, dim)
+        if len(steps) == 0:
+            steps = np.zeros((1, steps.shape[1]))
+        mean, std = steps.mean(axis=0), steps.std(axis=0)
+        # Rounding leaves a constant column a tiny spread, which is none beside its size or its neighbours' spread.
+        is_constant = std <= np.maximum(1e-7 * np.abs(mean), 1e-12 * std.max())
+        std = np.where(is_constant, 1.0, std)
+        statistics[name] = (mean.astype(np.float32), std.astype(np.float32))
+    return statistics

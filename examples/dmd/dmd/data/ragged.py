@@ -1,0 +1,99 @@
+"""Sequences of any length in one `.npz` (the layout of our UTD-MHAD file): all steps in a row, and where each begins."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .recordings import SPLITS, Recordings, Split, file_sha256, require_classification
+
+
+def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = None) -> Recordings:
+    """Read ragged recordings with class labels.
+
+    The file holds for each modality `<name>` (all steps, dim) and `<name>_offsets` (N + 1,): recording i has the steps
+    from offset i to offset i + 1, none if it lacks the modality. `action` (N,) holds whole numbers, the classes;
+    `subject` (N,) says who was recorded: even subjects are test, subject 7 is valid, the other odd ones are train, so
+    nobody is in two splits. Optional: `ids` (N,), `classes` (names in the order of the numbers), and `split` (N,) with
+    "train", "valid" or "test" in place of `subject`.
+
+    Args:
+        path: the file.
+        task: None or "classification".
+        metrics: None or "accuracy".
+
+    Raises:
+        ValueError: naming the file and the key that are wrong.
+    """
+    require_classification(str(path), task, metrics)
+    arrays = read_arrays(path)
+    names = [key.removesuffix("_offsets") for key in arrays if key.endswith("_offsets")]
+    if not names:
+        raise ValueError(f"{path}: has no key '<modality>_offsets'; got {sorted(arrays)}")
+    action = _column(path, arrays, "action", "iu")
+    num_samples = len(action)
+    ids = _column(path, arrays, "ids", "U", num_samples) if "ids" in arrays else np.arange(num_samples).astype(str)
+    split_of = _split_of(path, arrays, num_samples)
+    inputs = {name: _sequences(path, arrays, name, num_samples) for name in names}
+    values, labels = np.unique(action, return_inverse=True)
+    classes = tuple(str(value) for value in values)
+    if "classes" in arrays:
+        classes = tuple(_column(path, arrays, "classes", "U").tolist())
+        if values.min() < 0 or values.max() >= len(classes):
+            raise ValueError(f"{path}, key 'action': must lie in 0 to {len(classes) - 1} (there are {len(classes)} classes)")
+        labels = action
+    splits: dict[str, Split] = {}
+    for split in SPLITS:
+        chosen = np.flatnonzero(split_of == split)
+        if len(chosen) == 0:
+            raise ValueError(f"{path}: split '{split}' has no samples")
+        splits[split] = Split(
+            [str(ids[i]) for i in chosen],
+            {name: [sequences[i] for i in chosen] for name, sequences in inputs.items()},
+            labels[chosen].astype(np.int64),
+        )
+    return Recordings(splits, "classification", "accuracy", classes, None, str(path), file_sha256(path))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz`; arrays of objects are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except Exception as error:  # zipfile, zlib and numpy each have their own errors for a damaged file
+        raise ValueError(f"{path}: cannot be read as .npz: {str(error) or type(error).__name__}") from error
+
+
+def _column(path: Path, arrays: dict[str, np.ndarray], key: str, kinds: str, size: int | None = None) -> np.ndarray:
+    if key not in arrays:
+        raise ValueError(f"{path}: lacks the key '{key}'")
+    column = arrays[key]
+    if column.ndim != 1 or len(column) == 0 or (size is not None and len(column) != size):
+        raise ValueError(f"{path}, key '{key}': must have shape ({'N' if size is None else size},), got {column.shape}")
+    if column.dtype.kind not in kinds:
+        wanted = "strings" if kinds == "U" else "whole numbers"
+        raise ValueError(f"{path}, key '{key}': must hold {wanted}, got dtype {column.dtype}")
+    return column
+
+
+def _split_of(path: Path, arrays: dict[str, np.ndarray], num_samples: int) -> np.ndarray:
+    if "split" in arrays:
+        split_of = _column(path, arrays, "split", "U", num_samples)
+        unknown = sorted(set(split_of.tolist()) - set(SPLITS))
+        if unknown:
+            raise ValueError(f"{path}, key 'split': must be 'train', 'valid' or 'test', got {unknown[0]!r}")
+        return split_of
+    subject = _column(path, arrays, "subject", "iu", num_samples)
+    return np.where(subject % 2 == 0, "test", np.where(subject == 7, "valid", "train"))
+
+
+def _sequences(path: Path, arrays: dict[str, np.ndarray], name: str, num_samples: int) -> list[np.ndarray]:
+    offsets = _column(path, arrays, f"{name}_offsets", "iu", num_samples + 1)
+    if name not in arrays:
+        raise ValueError(f"{path}: lacks the key '{name}' that '{name}_offsets' belongs to")
+    steps = arrays[name]
+    if steps.ndim != 2 or steps.shape[1] == 0 or steps.dtype.kind not in "iuf":
+        raise ValueError(f"{path}, key '{name}': must be numbers (steps, dim), got {steps.dtype} {steps.shape}")
+    if offsets[0] != 0 or offsets[-1] != len(steps) or (np.diff(offsets.astype(np.int64)) < 0).any():
+        raise ValueError(f"{path}, key '{name}_offsets': must rise from 0 to {len(steps)}, the number of steps")
+    steps = steps.astype(np.float32)
+    return [steps[start:end].copy() for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
