@@ -1,0 +1,176 @@
+"""Named-axis checks used at every public door: they read shapes, never values: no device sync."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape as users write it: ``(4, 48)``, with plain integers."""
+    return "(" + ", ".join(str(int(size)) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+
+
+def check_shape(owner: str, argument: str, tensor: object, axes: Sequence[str | int], note: str = "") -> Tensor:
+    """Return ``tensor`` if its axes fit ``axes``: a string names a free axis, an integer fixes its size.
+
+    Raises:
+        TypeError: if ``tensor`` is not a tensor.
+        ValueError: if the rank or a fixed size differs; the message names the argument, the axes wanted and the shape.
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{owner}: {argument} must be a torch.Tensor, got {type(tensor).__name__}")
+    fits = tensor.dim() == len(axes) and all(
+        isinstance(axis, str) or size == axis for size, axis in zip(tensor.shape, axes, strict=True)
+    )
+    if not fits:
+        wanted = "(" + ", ".join(str(axis) for axis in axes) + ("," if len(axes) == 1 else "") + ")"
+        reason = f"; {note}" if note else ""
+        raise ValueError(f"{owner}: {argument} must have shape {wanted}, got {shape_text(tensor.shape)}{reason}")
+    return tensor
+
+
+def check_floating(owner: str, argument: str, tensor: Tensor) -> Tensor:
+    """Return ``tensor`` if it is real floating point.
+
+    Raises:
+        TypeError: otherwise, naming the dtype that came.
+    """
+    if not tensor.is_floating_point():
+        raise TypeError(f"{owner}: {argument} must be floating point, got {tensor.dtype}")
+    return tensor
+
+
+def check_mask(owner: str, argument: str, mask: object, axes: Sequence[str | int]) -> Tensor:
+    """Return ``mask`` if it has the axes and is boolean: floats or integers could mean 0/1, additive, or lengths.
+
+    Raises:
+        TypeError: naming the dtype that came, if it is not boolean.
+        ValueError: if its shape differs.
+    """
+    mask = check_shape(owner, argument, mask, axes)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{owner}: {argument} must be boolean (True = real or present), got {mask.dtype}")
+    return mask
+
+
+def real_steps(owner: str, mask: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Zero the steps that are not real, so that not even a NaN there reaches a sum or a gradient."""
+    if mask is None:
+        return tensors
+    check_mask(owner, "mask", mask, list(tensors[0].shape[:-1]))
+    return tuple(torch.where(mask[..., None], tensor, 0.0) for tensor in tensors)
+
+
+def check_not_empty(owner: str, argument: str, tensor: Tensor) -> Tensor:
+    """Return ``tensor`` if its batch axis holds at least one sample.
+
+    Raises:
+        ValueError: if the batch is empty.
+    """
+    if tensor.shape[0] == 0:
+        raise ValueError(f"{owner}: {argument} must hold at least 1 sample, got shape {shape_text(tensor.shape)}")
+    return tensor
+
+
+def check_names(owner: str, argument: str, given: Mapping[str, object], names: Sequence[str]) -> None:
+    """Check that a mapping has exactly the given node names as keys.
+
+    Raises:
+        TypeError: if ``given`` is not a mapping.
+        ValueError: naming what is lacking or not a node.
+    """
+    if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{owner}: {argument} must be a mapping from node name to tensor, got {type(given).__name__}")
+    nodes = ", ".join(names)
+    lacking = [name for name in names if name not in given]
+    if lacking:
+        raise ValueError(f"{owner} has nodes ({nodes}); {argument} lacks {', '.join(map(repr, lacking))}")
+    foreign = [name for name in given if name not in names]
+    if foreign:
+        raise ValueError(f"{owner} has nodes ({nodes}); {argument} has {', '.join(map(repr, foreign))} as well")
+
+
+def check_choice(owner: str, argument: str, value: object, choices: Sequence[str]) -> None:
+    """Check that an option is one of its choices.
+
+    Raises:
+        ValueError: listing the choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{owner}: {argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_positive(owner: str, argument: str, value: float, *, integer: bool = False, zero: bool = False) -> None:
+    """Check that a number is above zero (or not below it, with ``zero``), and whole where ``integer`` is asked for.
+
+    Raises:
+        TypeError: if it is not a number, or not an integer where one is wanted.
+        ValueError: if it is out of range.
+    """
+    kinds = (int,) if integer else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise TypeError(f"{owner}: {argument} must be {'an integer' if integer else 'a number'}, got {value!r}")
+    if not (value >= 0 if zero else value > 0):
+        raise ValueError(f"{owner}: {argument} must be {'at least 0' if zero else 'above 0'}, got {value!r}")
+
+
+def check_fraction(owner: str, argument: str, value: float) -> None:
+    """Check that a probability lies in [0, 1).
+
+    Raises:
+        TypeError: if it is not a number.
+        ValueError: if it is out of range.
+    """
+    check_positive(owner, argument, value, zero=True)
+    if value >= 1:
+        raise ValueError(f"{owner}: {argument} must be in [0, 1), got {value!r}")
+
+
+def stack_nodes(
+    owner: str, argument: str, given: Tensor | Mapping[str, Tensor], names: Sequence[str], dim: int | None = None
+) -> Tensor:
+    """Stack a mapping from node name to (batch, dim) into (batch, node, dim); a stacked tensor is checked and returned.
+
+    The width wanted is ``dim``, or that of the first node where ``dim`` is None.
+
+    Raises:
+        TypeError: if a value is not a tensor.
+        ValueError: if a name or a shape disagrees.
+    """
+    if isinstance(given, Tensor):
+        return check_shape(owner, argument, given, ["batch", len(names), "dim" if dim is None else dim])
+    check_names(owner, argument, given, names)
+    first = check_shape(owner, f"{argument}[{names[0]!r}]", given[names[0]], ["batch", "dim" if dim is None else dim])
+    width = first.shape[1]
+    for name in names:
+        check_shape(owner, f"{argument}[{name!r}]", given[name], ["batch", width], f"dim is {width} for every node")
+        note = f"batch is {first.shape[0]} in {argument}[{names[0]!r}]"
+        check_shape(owner, f"{argument}[{name!r}]", given[name], [first.shape[0], width], note)
+    return torch.stack([given[name] for name in names], dim=1)  # (batch, node, dim)
+
+
+def stack_flags(
+    owner: str, argument: str, given: Tensor | Mapping[str, Tensor], names: Sequence[str], batch: int
+) -> Tensor:
+    """Stack a mapping from node name to (batch,) booleans into (batch, node); a stacked mask is checked only."""
+    if not isinstance(given, Tensor):
+        check_names(owner, argument, given, names)
+        columns = [check_mask(owner, f"{argument}[{name!r}]", given[name], [batch]) for name in names]
+        given = torch.stack(columns, dim=1)
+    return check_mask(owner, argument, given, [batch, len(names)])  # (batch, node)
+
+
+def check_module_names(owner: str, names: Sequence[str]) -> None:
+    """Check that node names can name submodules, so that a state dict shows them.
+
+    Raises:
+        ValueError: on an empty name, a dot, or a name that ``torch.nn.ModuleDict`` uses itself.
+    """
+    for name in names:
+        if not name or "." in name or hasattr(torch.nn.ModuleDict, name):
+            raise ValueError(
+                f"{owner}: node name {name!r} cannot name a submodule: it is empty, has a dot, or is taken"
+            )

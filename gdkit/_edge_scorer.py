@@ -1,0 +1,106 @@
+"""One score an edge from the two nodes it joins: the g of Eq. 8 in its built-in forms, or the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gdkit import _check
+from gdkit import functional as GF
+
+SCORERS = ("linear", "mlp", "free")
+
+
+class EdgeScorer(nn.Module):
+    r"""Score every edge: :math:`g([z_j, z_i])` with :math:`z_i = [W_{logit} f(x_i), W_{repr} x_i]` (Eq. 8).
+
+    Args:
+        names: of the nodes.
+        edge_index: (2, edge).
+        feature_dim: width of every node's features, or a mapping from name to width.
+        logit_dim: number of logits.
+        hidden_dim: width of each projection.
+        scorer: "linear", "mlp", "free", None, or a module (teacher, student) -> (batch, edge).
+
+    Shape:
+        - logits: (batch, node, logit_dim); features: one (batch, width) a node; returns (batch, edge).
+    """
+
+    edge_index: Tensor
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        edge_index: Tensor,
+        feature_dim: int | Mapping[str, int],
+        logit_dim: int,
+        hidden_dim: int,
+        scorer: str | nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.register_buffer("edge_index", edge_index, persistent=False)
+        self.kind = scorer if isinstance(scorer, str) or scorer is None else "module"
+        if self.kind == "free":
+            self.scores = nn.Parameter(torch.zeros(edge_index.shape[1]))
+        if not self.reads_nodes:
+            return
+        self.logit_projection = nn.Linear(logit_dim, hidden_dim)
+        if isinstance(feature_dim, Mapping):
+            _check.check_module_names("GDUnit", self.names)
+            projections = {name: nn.Linear(feature_dim[name], hidden_dim) for name in self.names}
+            self.feature_projection = nn.ModuleDict(projections)
+        else:
+            self.feature_projection = nn.Linear(feature_dim, hidden_dim)
+        if isinstance(scorer, nn.Module):
+            self.edge_score = scorer
+        elif scorer == "linear":
+            self.edge_score = nn.Linear(4 * hidden_dim, 1)
+        else:
+            self.edge_score = nn.Sequential(nn.Linear(4 * hidden_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 1))
+
+    @property
+    def reads_nodes(self) -> bool:
+        """Whether a score depends on logits and features."""
+        return self.kind in ("linear", "mlp", "module")
+
+    def reset_parameters(self) -> None:
+        """Draw all learned parts anew; "free" scores return to 0, that is to equal weights."""
+        if self.kind == "free":
+            nn.init.zeros_(self.scores)
+        for module in self.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if module is not self and callable(reset):
+                reset()
+
+    def forward(self, logits: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """Scores before quality and temperature."""
+        source, target = self.edge_index[0], self.edge_index[1]
+        if not self.reads_nodes:
+            scores = self.scores if self.kind == "free" else logits.new_zeros(source.shape[0])
+            return scores.expand(logits.shape[0], -1)  # (batch, edge)
+        if isinstance(self.feature_projection, nn.ModuleDict):
+            pairs = zip(self.names, features, strict=True)
+            projected = torch.stack([self.feature_projection[name](x) for name, x in pairs], dim=1)
+        else:
+            projected = self.feature_projection(torch.stack(list(features), dim=1))
+        z = torch.cat([self.logit_projection(logits), projected], dim=-1)  # (batch, node, 2 * hidden_dim)
+        if self.kind == "module":
+            scores = self.edge_score(z[:, source], z[:, target])
+            return _check.check_shape("GDUnit", "scorer(teacher, student)", scores, [z.shape[0], source.shape[0]])
+        # A linear layer over [student, teacher] is a sum of one product a node and role.
+        first = self.edge_score if isinstance(self.edge_score, nn.Linear) else self.edge_score[0]  # pyright: ignore
+        as_student, as_teacher = first.weight.chunk(2, dim=1)
+        student_terms = F.linear(z, as_student, first.bias)  # (batch, node, 1 or hidden_dim)
+        teacher_terms = F.linear(z, as_teacher)
+        if self.kind == "linear":
+            return GF.edge_scores(teacher_terms[..., 0], student_terms[..., 0], self.edge_index)
+        hidden = teacher_terms[:, source] + student_terms[:, target]  # (batch, edge, hidden_dim)
+        return self.edge_score[1:](hidden)[..., 0]  # pyright: ignore
+
+    def extra_repr(self) -> str:
+        """The kind, for ``print(module)``."""
+        return f"kind={self.kind!r}"

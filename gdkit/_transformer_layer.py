@@ -1,0 +1,73 @@
+"""The block that both transformers repeat, and the positions they add."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gdkit.attention import attention, attention_with_weights
+
+
+def sinusoidal_positions(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Sines, then cosines, of each step's number among the real ones, counted from 1: padding moves nothing."""
+    half = x.shape[-1] // 2
+    steps = torch.ones(1, x.shape[1], device=x.device) if mask is None else mask.float()
+    position = steps.cumsum(dim=1)  # (batch or 1, time); float32 also for 16-bit features
+    frequency = torch.exp(torch.arange(half, device=x.device) * (-math.log(10000.0) / max(half - 1, 1)))
+    angle = position[..., None] * frequency  # (batch or 1, time, half)
+    return F.pad(torch.cat([angle.sin(), angle.cos()], dim=-1), (0, x.shape[-1] - 2 * half)).to(x.dtype)
+
+
+class CrossmodalLayer(nn.Module):
+    """One pre-norm block: attention from target to source, then a feed-forward network, each added to its input.
+
+    Target and source share the layer norm, so that self-attention is the case source = target.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, feedforward_dim: int, dropout: float, attention_dropout: float
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.attention_dropout = num_heads, attention_dropout
+        self.attention_norm = nn.LayerNorm(dim)
+        self.in_projection = nn.Linear(dim, 3 * dim)
+        self.out_projection = nn.Linear(dim, dim)
+        self.feedforward_norm = nn.LayerNorm(dim)
+        self.expand = nn.Linear(dim, feedforward_dim)
+        self.contract = nn.Linear(feedforward_dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        source: Tensor | None,
+        mask: Tensor | None,
+        source_mask: Tensor | None,
+        band: int | None,
+        need_weights: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The block's result, and the attention weights where they are asked for."""
+        normed = self.attention_norm(x)
+        if source is None:
+            query, key, value = self.in_projection(normed).chunk(3, dim=-1)
+        else:
+            weight, bias, dim = self.in_projection.weight, self.in_projection.bias, x.shape[-1]
+            query = F.linear(normed, weight[:dim], bias[:dim])
+            key, value = F.linear(self.attention_norm(source), weight[dim:], bias[dim:]).chunk(2, dim=-1)
+        split = "batch time (heads width) -> batch heads time width"
+        query, key, value = (rearrange(part, split, heads=self.num_heads) for part in (query, key, value))
+        dropout = self.attention_dropout if self.training else 0.0
+        options = {"key_mask": source_mask, "query_mask": mask, "band": band, "dropout": dropout}
+        weights = None
+        if need_weights:
+            attended, weights = attention_with_weights(query, key, value, **options)
+        else:
+            attended = attention(query, key, value, **options)
+        merged = rearrange(attended, "batch heads time width -> batch time (heads width)")
+        x = x + self.dropout(self.out_projection(merged))
+        hidden = self.dropout(F.relu(self.expand(self.feedforward_norm(x))))
+        return x + self.dropout(self.contract(hidden)), weights

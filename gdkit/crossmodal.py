@@ -1,0 +1,216 @@
+"""Transformers in which one sequence asks and another answers, and every node reinforces every other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gdkit import _check
+from gdkit._transformer_layer import CrossmodalLayer, sinusoidal_positions
+
+
+class CrossmodalTransformer(nn.Module):
+    r"""A target sequence reinforced by a source sequence (Eq. 10, in pre-norm transformer blocks).
+
+    .. math:: Z_{s \to t} = \operatorname{softmax}(Q_t K_s^\top / \sqrt{d})\, V_s \tag{10}
+
+    Both sequences are scaled by :math:`\sqrt{dim}` and get sinusoidal positions; the source is the same in every layer.
+
+    Args:
+        dim: width of target and source.
+        num_heads: heads; divides ``dim``.
+        num_layers: blocks.
+        feedforward_dim: width inside the feed-forward network; None: ``4 * dim``.
+        dropout: chance in [0, 1) of dropping an element of an embedding, hidden layer or block result.
+        attention_dropout: the same of an attention weight.
+        band: hide source step :math:`j` from target step :math:`i` where :math:`j - i` is above it; None hides nothing.
+
+    Shape:
+        - target: (batch, time, dim); source: (batch, source time, dim), or None for self-attention
+        - target_mask: (batch, time); source_mask: (batch, source time), boolean
+        - returns (batch, time, dim), zero where the target is not real; with ``return_attention`` also a list of the
+          weights of each layer, (batch, heads, time, source time)
+
+    Raises:
+        TypeError: if a mask is not boolean.
+        ValueError: if an option or a shape does not fit.
+
+    Example:
+        >>> language, vision = torch.randn(2, 9, 20), torch.randn(2, 30, 20)
+        >>> CrossmodalTransformer(20, num_heads=4, num_layers=2)(language, vision).shape
+        torch.Size([2, 9, 20])
+
+    References:
+        Multimodal Transformer for Unaligned Multimodal Language Sequences, arXiv 1906.00295.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        num_layers: int,
+        *,
+        feedforward_dim: int | None = None,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        band: int | None = None,
+    ) -> None:
+        super().__init__()
+        owner = "CrossmodalTransformer"
+        feedforward_dim = 4 * dim if feedforward_dim is None else feedforward_dim
+        sizes = {"dim": dim, "num_heads": num_heads, "num_layers": num_layers, "feedforward_dim": feedforward_dim}
+        for argument, value in sizes.items():
+            _check.check_positive(owner, argument, value, integer=True)
+        if dim % num_heads:
+            raise ValueError(f"{owner}: num_heads must divide dim, got dim {dim} and num_heads {num_heads}")
+        _check.check_fraction(owner, "dropout", dropout)
+        _check.check_fraction(owner, "attention_dropout", attention_dropout)
+        self.dim, self.num_heads, self.num_layers, self.band = dim, num_heads, num_layers, band
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            CrossmodalLayer(dim, num_heads, feedforward_dim, dropout, attention_dropout) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.LayerNorm):
+                module.reset_parameters()
+
+    def forward(
+        self,
+        target: Tensor,
+        source: Tensor | None = None,
+        target_mask: Tensor | None = None,
+        source_mask: Tensor | None = None,
+        return_attention: bool = False,
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Reinforce the target; see the class for shapes."""
+        x = self._embed("target", target, target_mask)
+        keys = None if source is None else self._embed("source", source, source_mask)
+        if source is not None:
+            _check.check_shape("CrossmodalTransformer", "source", source, [target.shape[0], "source time", self.dim])
+        elif source_mask is not None:
+            raise ValueError("CrossmodalTransformer: source_mask is given, but source is None")
+        key_mask = target_mask if source is None else source_mask
+        collected: list[Tensor] = []
+        for layer in self.layers:
+            x, weights = layer(x, keys, target_mask, key_mask, self.band, return_attention)
+            if weights is not None:
+                collected.append(weights)
+        x = self.norm(x)
+        x = x if target_mask is None else torch.where(target_mask[..., None], x, 0.0)
+        return (x, collected) if return_attention else x
+
+    def _embed(self, argument: str, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Scale, add positions, drop."""
+        owner = "CrossmodalTransformer"
+        _check.check_shape(owner, argument, x, ["batch", "time", self.dim])
+        _check.check_not_empty(owner, argument, _check.check_floating(owner, argument, x))
+        if mask is not None:
+            _check.check_mask(owner, f"{argument}_mask", mask, x.shape[:2])
+            x = torch.where(mask[..., None], x, 0.0)
+        return self.dropout(math.sqrt(self.dim) * x + sinusoidal_positions(x, mask))
+
+    def extra_repr(self) -> str:
+        """The options, for ``print(module)``."""
+        return f"dim={self.dim}, num_heads={self.num_heads}, num_layers={self.num_layers}, band={self.band}"
+
+
+class MultimodalTransformer(nn.Module):
+    r"""Every node reinforced by every other: :math:`Z_{\to m} = [Z_{n \to m}]_{n \neq m}` (Eq. 10).
+
+    Args:
+        names: of the nodes, at least two; :math:`n` runs in their order.
+        dim, num_heads, num_layers: of each :class:`CrossmodalTransformer`.
+        num_memory_layers: blocks of self-attention over each concatenation; 0: none.
+        feedforward_dim, dropout, attention_dropout, band: as in :class:`CrossmodalTransformer`.
+
+    Shape:
+        - features: mapping name -> (batch, time, dim); masks: mapping name -> (batch, time) boolean. Nodes may differ
+          in time. Returns a mapping name -> (batch, time, (nodes - 1) * dim); with ``return_attention`` also a mapping
+          (source, target) -> list of the weights of each layer.
+
+    Raises:
+        ValueError: if an option, a name or a shape does not fit.
+
+    Example:
+        >>> features = {name: torch.randn(2, 30, 20) for name in ("language", "vision", "acoustic")}
+        >>> MultimodalTransformer(list(features), 20, num_heads=4, num_layers=1)(features)["vision"].shape
+        torch.Size([2, 30, 40])
+
+    References:
+        Multimodal Transformer for Unaligned Multimodal Language Sequences, arXiv 1906.00295.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str] | Mapping[str, object],
+        dim: int,
+        num_heads: int,
+        num_layers: int,
+        *,
+        num_memory_layers: int = 0,
+        feedforward_dim: int | None = None,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        band: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        if len(set(self.names)) < 2 or len(set(self.names)) != len(self.names):
+            raise ValueError(f"MultimodalTransformer: names must hold at least 2 different nodes, got {self.names}")
+        _check.check_module_names("MultimodalTransformer", self.names)
+        _check.check_positive("MultimodalTransformer", "num_memory_layers", num_memory_layers, integer=True, zero=True)
+        options = {"dropout": dropout, "attention_dropout": attention_dropout, "band": band}
+
+        def transformer() -> CrossmodalTransformer:
+            return CrossmodalTransformer(dim, num_heads, num_layers, feedforward_dim=feedforward_dim, **options)
+
+        self.reinforce = nn.ModuleDict(
+            {
+                target: nn.ModuleDict({source: transformer() for source in self.names if source != target})
+                for target in self.names
+            }
+        )
+        width = (len(self.names) - 1) * dim
+        memories = {
+            name: CrossmodalTransformer(width, num_heads, num_memory_layers, **options)
+            for name in (self.names if num_memory_layers else ())
+        }
+        self.memory = nn.ModuleDict(memories)
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew."""
+        for module in self.modules():
+            if isinstance(module, CrossmodalTransformer):
+                module.reset_parameters()
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        return_attention: bool = False,
+    ) -> dict[str, Tensor] | tuple[dict[str, Tensor], dict[tuple[str, str], list[Tensor]]]:
+        """Reinforce every node; see the class for shapes."""
+        _check.check_names("MultimodalTransformer", "features", features, self.names)
+        if masks is not None:
+            _check.check_names("MultimodalTransformer", "masks", masks, self.names)
+        reinforced: dict[str, Tensor] = {}
+        weights: dict[tuple[str, str], list[Tensor]] = {}
+        for target in self.names:
+            mask = None if masks is None else masks[target]
+            parts: list[Tensor] = []
+            for source, transformer in self.reinforce[target].items():  # pyright: ignore
+                source_mask = None if masks is None else masks[source]
+                part = transformer(features[target], features[source], mask, source_mask, return_attention)
+                if return_attention:
+                    part, weights[source, target] = part
+                parts.append(part)
+            together = torch.cat(parts, dim=-1)  # (batch, time, (nodes - 1) * dim)
+            reinforced[target] = self.memory[target](together, target_mask=mask) if self.memory else together
+        return (reinforced, weights) if return_attention else reinforced

@@ -1,0 +1,257 @@
+"""Every formula of the library, stateless, on stacked tensors; equation numbers are those of arXiv 2303.13802.
+
+Axes are (batch, node, dim) for nodes, (batch, edge) for edges; masks are boolean with True = real. Edge ``e`` goes from
+``edge_index[0, e]``, the teacher, to ``edge_index[1, e]``, the student.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gdkit import _check
+from gdkit._distances import Distance, check_distance, distance_between, unit_vectors
+from gdkit._triplets import mean_triplet_hinge
+
+
+def edge_scores(source_terms: Tensor, target_terms: Tensor, edge_index: Tensor) -> Tensor:
+    r"""Score of every edge in the additive form of Eq. 8.
+
+    .. math:: s_{i \to j} = a_i + b_j \tag{8}
+
+    A linear layer over [student, teacher] is one such term a node and role: no edge is ever gathered at full width.
+
+    Args:
+        source_terms, target_terms: :math:`a` and :math:`b`, what a node adds as the teacher and as the student.
+        edge_index: sources and targets.
+
+    Shape:
+        - source_terms, target_terms: (batch, node); edge_index: (2, edge); returns (batch, edge).
+
+    Raises:
+        ValueError: if a shape disagrees.
+
+    Example:
+        >>> edge_scores(torch.tensor([[1.0, 2.0]]), torch.tensor([[10.0, 20.0]]), torch.tensor([[0, 1], [1, 0]]))
+        tensor([[21., 12.]])
+    """
+    _check.check_shape("edge_scores", "source_terms", source_terms, ["batch", "node"])
+    _check.check_shape("edge_scores", "target_terms", target_terms, list(source_terms.shape))
+    _check.check_shape("edge_scores", "edge_index", edge_index, [2, "edge"])
+    return source_terms[:, edge_index[0]] + target_terms[:, edge_index[1]]  # (batch, edge)
+
+
+def edge_weights(
+    scores: Tensor,
+    edge_index: Tensor,
+    num_nodes: int,
+    normalize: str = "graph",
+    temperature: float = 1.0,
+    edge_mask: Tensor | None = None,
+) -> Tensor:
+    r"""Weight of every edge: a softmax of the scores over the graph, or over the teachers of each target (Eq. 8).
+
+    .. math:: w_{i \to j} = \frac{\exp(s_{i \to j} / T)}{\sum_{e \in \mathcal{N}} \exp(s_e / T)} \tag{8}
+
+    Args:
+        scores: one number an edge, any range.
+        edge_index: sources and targets.
+        num_nodes: number of nodes.
+        normalize: "graph", :math:`\mathcal{N}` = all edges (weights sum to 1); "target": the
+            edges into the same target (weights sum to the number of targets).
+        temperature: :math:`T`, above 0; small is sharp.
+        edge_mask: True where the edge is present; an absent edge has weight 0, and with no edge present all are 0.
+
+    Shape:
+        - scores: (batch, edge); edge_index: (2, edge); edge_mask: (edge) or (batch, edge); returns (batch, edge).
+
+    Raises:
+        ValueError: if a shape disagrees, ``normalize`` is unknown or ``temperature`` is not above 0.
+
+    Example:
+        >>> edge_weights(torch.zeros(1, 2), torch.tensor([[0, 1], [1, 0]]), 2, normalize="target")
+        tensor([[1., 1.]])
+    """
+    _check.check_shape("edge_weights", "scores", scores, ["batch", "edge"])
+    _check.check_shape("edge_weights", "edge_index", edge_index, [2, scores.shape[1]])
+    _check.check_choice("edge_weights", "normalize", normalize, ("graph", "target"))
+    _check.check_positive("edge_weights", "temperature", temperature)
+    scores = scores / temperature
+    if edge_mask is not None:
+        _check.check_mask("edge_weights", "edge_mask", edge_mask, scores.shape[-edge_mask.dim() :])
+        # The lowest finite number, not -inf: a row with nothing present stays free of NaN, forward and backward.
+        scores = torch.where(edge_mask, scores, torch.finfo(scores.dtype).min)
+    if normalize == "graph":
+        weights = scores.softmax(dim=1)
+    else:
+        from torch_geometric.utils import softmax
+
+        weights = softmax(scores, edge_index[1], num_nodes=num_nodes, dim=1)
+    return weights if edge_mask is None else torch.where(edge_mask, weights, 0.0)  # (batch, edge)
+
+
+def edge_distances(
+    x: Tensor, edge_index: Tensor, distance: Distance = "l1", temperature: float = 1.0, detach_teacher: bool = True
+) -> Tensor:
+    r"""Distance between teacher and student on every edge, the :math:`\epsilon_{i \to j}` of Eq. 7.
+
+    .. math::
+        \epsilon^{l1} = \lVert x_i - x_j \rVert_1,\quad \epsilon^{l2} = \lVert x_i - x_j \rVert_2^2,\quad
+        \epsilon^{cosine} = 1 - \cos(x_i, x_j),\quad
+        \epsilon^{kl} = T^2\, \mathrm{KL}(\mathrm{softmax}(x_i / T) \,\Vert\, \mathrm{softmax}(x_j / T)) \tag{7}
+
+    Args:
+        x: logits or features of the nodes.
+        edge_index: sources and targets.
+        distance: "l1", "l2", "cosine", "kl", or a callable (teacher, student), each (batch, edge, dim) -> (batch, edge).
+        temperature: :math:`T` of "kl", above 0.
+        detach_teacher: no gradient reaches the teacher's side.
+
+    Shape:
+        - x: (batch, node, dim); edge_index: (2, edge); returns (batch, edge).
+
+    Raises:
+        ValueError: if a shape disagrees, the distance is unknown, or it is "kl" or "cosine" and dim is 1.
+
+    Example:
+        >>> edge_distances(torch.tensor([[[0.0, 0.0], [1.0, 2.0]]]), torch.tensor([[0], [1]]))
+        tensor([[3.]])
+    """
+    _check.check_shape("edge_distances", "x", x, ["batch", "node", "dim"])
+    _check.check_shape("edge_distances", "edge_index", edge_index, [2, "edge"])
+    _check.check_positive("edge_distances", "temperature", temperature)
+    check_distance("edge_distances", "distance", distance, x.shape[-1])
+    teacher = (x.detach() if detach_teacher else x)[:, edge_index[0]]  # (batch, edge, dim)
+    distances = distance_between(teacher, x[:, edge_index[1]], distance, temperature)
+    return _check.check_shape("edge_distances", "distance(teacher, student)", distances, list(teacher.shape[:2]))
+
+
+def graph_distillation_loss(weights: Tensor, distances: Tensor, reduction: str = "mean") -> Tensor:
+    r"""Weighted distance over all edges of the graph (Eq. 7 and 9).
+
+    .. math:: \mathcal{L}_{dtl} = \lVert W \odot E \rVert_1 = \sum_{i \to j} w_{i \to j}\,\epsilon_{i \to j} \tag{9}
+
+    Args:
+        weights, distances: of the edges, at least 0.
+        reduction: "mean" over the batch, or "none".
+
+    Shape:
+        - weights, distances: (batch, edge); returns a scalar, or (batch) with "none".
+
+    Raises:
+        ValueError: if the shapes differ or ``reduction`` is unknown.
+
+    Example:
+        >>> graph_distillation_loss(torch.tensor([[0.25, 0.75]]), torch.tensor([[4.0, 8.0]]))
+        tensor(7.)
+    """
+    _check.check_shape("graph_distillation_loss", "weights", weights, ["batch", "edge"])
+    _check.check_shape("graph_distillation_loss", "distances", distances, weights.shape)
+    _check.check_choice("graph_distillation_loss", "reduction", reduction, ("mean", "none"))
+    per_sample = (weights * distances).sum(dim=1)  # (batch,)
+    return per_sample.mean() if reduction == "mean" else per_sample
+
+
+def triplet_margin_loss(
+    features: Tensor,
+    labels: Tensor,
+    margin: float = 0.1,
+    node_mask: Tensor | None = None,
+    sample_mask: Tensor | None = None,
+    label_values: Tensor | None = None,
+) -> Tensor:
+    r"""Same class across nodes closer than other classes within a node, by a margin (Eq. 4).
+
+    .. math::
+        \mathcal{L}_{mar} = \frac{1}{|S|} \sum_{(i,j,k) \in S} \max(0, \alpha - \cos(x_i, x_j) + \cos(x_i, x_k)) \tag{4}
+
+    :math:`i, j, k` run over all (sample, node) pairs of the batch; :math:`S` holds those with node(i) != node(j),
+    node(i) = node(k), class(i) = class(j), class(i) != class(k). The triplets are summed
+    through sorted lists, never listed: O(N^2 log N) time and O(N^2) memory in the number of pairs N.
+
+    Args:
+        features: of the nodes.
+        labels: class of each sample.
+        margin: :math:`\alpha`, at least 0.
+        node_mask: True where the node is present.
+        sample_mask: True where the sample is labelled; others are in no triplet.
+        label_values: if given, the margin of a triplet is ``margin * |label_values[i] - label_values[k]|``.
+
+    Shape:
+        - features: (batch, node, dim); labels, sample_mask, label_values: (batch); node_mask: (batch, node); returns a
+          scalar, 0 and still on the graph where :math:`S` is empty.
+
+    Raises:
+        ValueError: if a shape disagrees or ``margin`` is below 0.
+
+    Example:
+        >>> features = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
+        >>> triplet_margin_loss(features, torch.tensor([0, 1]), margin=0.1)
+        tensor(0.1000)
+    """
+    owner = "triplet_margin_loss"
+    _check.check_shape(owner, "features", features, ["batch", "node", "dim"])
+    _check.check_positive(owner, "margin", margin, zero=True)
+    real = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+    if node_mask is not None:
+        real = _check.check_mask(owner, "node_mask", node_mask, features.shape[:2])
+    if sample_mask is not None:
+        real = real & _check.check_mask(owner, "sample_mask", sample_mask, features.shape[:1])[:, None]
+    for argument, values in (("labels", labels), ("label_values", label_values)):
+        if values is not None:
+            _check.check_shape(owner, argument, values, features.shape[:1])
+    return mean_triplet_hinge(features, labels, margin, real, label_values)
+
+
+def soft_orthogonality(shared: Tensor, private: Tensor, kind: str = "hinge", mask: Tensor | None = None) -> Tensor:
+    r"""How far shared and private features are from orthogonal (one node's term of Eq. 5).
+
+    .. math:: \mathcal{L}_{ort} = \operatorname{mean}\, h(\cos(x^{com}, x^{prt})) \tag{5}
+
+    Args:
+        shared, private: :math:`x^{com}` and :math:`x^{prt}`.
+        kind: "hinge" :math:`h(c) = \max(0, c)`; "absolute" :math:`|c|`; "squared" :math:`c^2`; "signed" :math:`c`, the
+            printed form, whose minimum is at opposite, not orthogonal, features.
+        mask: True where the step is real; others count in no mean.
+
+    Shape:
+        - shared, private: (..., dim); mask: (...); returns a scalar in [0, 1] ([-1, 1] if "signed").
+
+    Raises:
+        ValueError: if a shape disagrees or ``kind`` is unknown.
+
+    Example:
+        >>> soft_orthogonality(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]), kind="squared")
+        tensor(0.5000)
+    """
+    _check.check_shape("soft_orthogonality", "private", private, list(shared.shape))
+    _check.check_choice("soft_orthogonality", "kind", kind, ("hinge", "absolute", "squared", "signed"))
+    shared, private = _check.real_steps("soft_orthogonality", mask, shared, private)
+    cosine = (unit_vectors(shared) * unit_vectors(private)).sum(-1)
+    penalty = {"hinge": torch.relu, "absolute": torch.abs, "squared": torch.square, "signed": torch.clone}[kind](cosine)
+    return penalty.mean() if mask is None else penalty.sum() / mask.sum().clamp(min=1)
+
+
+def reconstruction_loss(x: Tensor, x_hat: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Mean squared error over the real elements (one node's term of Eq. 2 and of Eq. 3).
+
+    .. math:: \mathcal{L}_{rec} = \operatorname{mean}\, (x - \hat{x})^2 \tag{2}
+
+    Args:
+        x, x_hat: what is to be reconstructed, and the reconstruction.
+        mask: True where the step is real; others count in no mean.
+
+    Shape:
+        - x, x_hat: (..., dim); mask: (...); returns a scalar, 0 where nothing is real.
+
+    Raises:
+        ValueError: if a shape disagrees.
+
+    Example:
+        >>> reconstruction_loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
+        tensor(2.)
+    """
+    _check.check_shape("reconstruction_loss", "x_hat", x_hat, list(x.shape))
+    x, x_hat = _check.real_steps("reconstruction_loss", mask, x, x_hat)
+    squares = (x - x_hat).square()
+    return squares.mean() if mask is None else squares.sum() / (mask.sum() * x.shape[-1]).clamp(min=1)

@@ -1,0 +1,246 @@
+"""The graph-distillation unit: nodes teach each other along edges whose weights are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gdkit import _check
+from gdkit import functional as GF
+from gdkit._distances import Distance, check_distance
+from gdkit._edge_scorer import SCORERS, EdgeScorer
+from gdkit.graph import DistillationGraph
+
+Nodes = Tensor | Mapping[str, Tensor]
+
+
+class GDOutput(NamedTuple):
+    """What a :class:`GDUnit` returns.
+
+    Attributes:
+        loss: scalar, the sum of ``terms``.
+        terms: "logit", "feature" and "prior", already weighted; a term that is off is 0.
+        per_sample: ``(batch,)``, the distillation of each sample, without the prior.
+        weights: ``(batch, edge)``, on the autograd graph also where ``detach_weights`` is set.
+        distances: ``(batch, edge)``, between the logits.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    per_sample: Tensor
+    weights: Tensor
+    distances: Tensor
+
+
+class GDUnit(nn.Module):
+    r"""Distil between the nodes of a directed graph, and learn who should teach whom (Eq. 7 to 9).
+
+    .. math::
+        \mathcal{L}_{dtl} = \sum_{i \to j} w_{i \to j}\, \epsilon_{i \to j}, \qquad
+        w = \operatorname{softmax}\!\big((g([z_j, z_i]) + q_i) / T\big), \qquad
+        z_i = [W_{logit} f(x_i),\; W_{repr}\, x_i] \tag{7-9}
+
+    With ``normalize="graph"`` and a learned scorer this is the printed method, whose weights can lower the loss by
+    moving to the two nodes that agree best, which are as readily the two worst; ``normalize="target"`` and
+    ``teacher_quality`` make better nodes the teachers.
+
+    Args:
+        graph: nodes and edges.
+        feature_dim: width of the features of every node, or a mapping from name to width.
+        logit_dim: number of logits of every node.
+        hidden_dim: width of each of the two projections inside :math:`z`.
+        scorer: :math:`g`: "linear" (the paper), "mlp" (one hidden layer, so that a weight can depend on teacher and
+            student together), "free" (one learned number an edge), None (no learned part: equal weights, or those of
+            ``teacher_quality``), or a module (teacher, student) -> (batch, edge), each (batch, edge, 2 * hidden_dim).
+        normalize: "graph": weights sum to 1; "target": the weights into each target sum to 1.
+        temperature: :math:`T` of that softmax, above 0.
+        distance: :math:`\epsilon` between logits: "l1", "l2", "cosine", "kl" or a callable, see
+            :func:`gdkit.functional.edge_distances`.
+        distance_temperature: temperature of "kl".
+        feature_distance: the same between features, added with ``feature_weight``; None: logits alone.
+        feature_weight: factor of the feature distances.
+        prior: (edge) weights to stay near; None: no prior.
+        prior_weight: factor of :math:`\sum_e (\operatorname{mean}_{batch} w_e - prior_e)^2`.
+        detach_teacher: distances move students, never teachers.
+        detach_weights: distances teach students and never edges; the scorer then learns from the prior alone.
+
+    Shape:
+        - logits: (batch, node, logit_dim), or a mapping name -> (batch, logit_dim)
+        - features: (batch, node, feature_dim), or a mapping name -> (batch, width); may be left out where neither the
+          scorer nor ``feature_distance`` reads them
+        - node_mask: (batch, node) boolean, or a mapping name -> (batch); an edge is present iff both its nodes are
+        - teacher_quality: (node), (batch, node), or a mapping name -> () or (batch); higher = better teacher
+
+    Returns:
+        :class:`GDOutput`. A sample with no edge present adds 0 to the mean over the batch.
+
+    Raises:
+        TypeError: if an argument has the wrong type or dtype.
+        ValueError: if an option or a shape does not fit; "kl" and "cosine" need more than one logit.
+
+    Example:
+        >>> unit = GDUnit(DistillationGraph.complete(["a", "b", "c"]), feature_dim=8, logit_dim=5, distance="kl")
+        >>> out = unit(torch.randn(4, 3, 5), torch.randn(4, 3, 8))
+        >>> out.loss.shape, out.weights.shape
+        (torch.Size([]), torch.Size([4, 6]))
+
+    References:
+        Decoupled Multimodal Distilling for Emotion Recognition, arXiv 2303.13802; Graph Distillation for Action
+        Detection with Privileged Modalities, arXiv 1712.00108.
+    """
+
+    edge_index: Tensor
+    prior: Tensor | None
+
+    def __init__(
+        self,
+        graph: DistillationGraph,
+        feature_dim: int | Mapping[str, int],
+        logit_dim: int,
+        hidden_dim: int = 64,
+        *,
+        scorer: str | nn.Module | None = "linear",
+        normalize: str = "graph",
+        temperature: float = 1.0,
+        distance: Distance = "l1",
+        distance_temperature: float = 1.0,
+        feature_distance: Distance | None = None,
+        feature_weight: float = 1.0,
+        prior: Tensor | Sequence[float] | None = None,
+        prior_weight: float = 0.0,
+        detach_teacher: bool = True,
+        detach_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = _widths(graph, feature_dim)
+        for argument, value in (("logit_dim", logit_dim), ("hidden_dim", hidden_dim)):
+            _check.check_positive("GDUnit", argument, value, integer=True)
+        for argument, value in (("temperature", temperature), ("distance_temperature", distance_temperature)):
+            _check.check_positive("GDUnit", argument, value)
+        for argument, value in (("feature_weight", feature_weight), ("prior_weight", prior_weight)):
+            _check.check_positive("GDUnit", argument, value, zero=True)
+        _check.check_choice("GDUnit", "normalize", normalize, ("graph", "target"))
+        check_distance("GDUnit", "distance", distance, logit_dim)
+        if feature_distance is not None:
+            if len(set(widths.values())) > 1:
+                raise ValueError(f"GDUnit: feature_distance needs equal widths, got feature_dim {widths}")
+            check_distance("GDUnit", "feature_distance", feature_distance, next(iter(widths.values())))
+        if not isinstance(scorer, nn.Module) and scorer is not None:
+            _check.check_choice("GDUnit", "scorer", scorer, SCORERS)
+        self.graph = graph
+        self.widths, self.logit_dim = widths, logit_dim
+        self.normalize, self.temperature = normalize, temperature
+        self.distance, self.distance_temperature = distance, distance_temperature
+        self.feature_distance, self.feature_weight = feature_distance, feature_weight
+        self.prior_weight = prior_weight
+        self.detach_teacher, self.detach_weights = detach_teacher, detach_weights
+        self.scorer = EdgeScorer(graph.names, graph.edge_index, feature_dim, logit_dim, hidden_dim, scorer)
+        if prior is not None:
+            prior = torch.as_tensor(prior, dtype=torch.get_default_dtype())
+            _check.check_shape("GDUnit", "prior", prior, [graph.num_edges], "one number an edge")
+        self.register_buffer("edge_index", graph.edge_index, persistent=False)
+        self.register_buffer("prior", prior)
+
+    def reset_parameters(self) -> None:
+        """Draw the scorer anew; "free" scores return to 0, that is to equal weights."""
+        self.scorer.reset_parameters()
+
+    def forward(
+        self,
+        logits: Nodes,
+        features: Nodes | None = None,
+        node_mask: Nodes | None = None,
+        teacher_quality: Nodes | None = None,
+    ) -> GDOutput:
+        """Distil once; see the class for shapes."""
+        names = self.graph.names
+        logits = _check.stack_nodes("GDUnit", "logits", logits, names, self.logit_dim)  # (batch, node, logit_dim)
+        _check.check_not_empty("GDUnit", "logits", _check.check_floating("GDUnit", "logits", logits))
+        batch = logits.shape[0]
+        per_node = self._per_node(features, batch)
+        edge_mask = None
+        if node_mask is not None:
+            node_mask = _check.stack_flags("GDUnit", "node_mask", node_mask, names, batch)
+            edge_mask = node_mask[:, self.edge_index].all(dim=1)  # (batch, edge)
+            logits = torch.where(node_mask[..., None], logits, 0.0)
+            per_node = [torch.where(node_mask[:, i, None], x, 0.0) for i, x in enumerate(per_node)]
+
+        scores = self.scorer(logits, per_node)
+        if teacher_quality is not None:
+            scores = scores + self._quality(teacher_quality, batch)[..., self.edge_index[0]]
+        weights = GF.edge_weights(
+            scores, self.edge_index, len(names), self.normalize, self.temperature, edge_mask
+        )  # (batch, edge)
+        factors = weights.detach() if self.detach_weights else weights
+
+        def distil(x: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
+            between = GF.edge_distances(x, self.edge_index, distance, self.distance_temperature, self.detach_teacher)
+            between = between if edge_mask is None else torch.where(edge_mask, between, 0.0)
+            return between, GF.graph_distillation_loss(factors, between, reduction="none")
+
+        distances, per_sample = distil(logits, self.distance)
+        zero = per_sample.new_zeros(())
+        terms = {"logit": per_sample.mean(), "feature": zero, "prior": zero}
+        if self.feature_distance is not None:
+            of_features = self.feature_weight * distil(torch.stack(per_node, dim=1), self.feature_distance)[1]
+            terms["feature"] = of_features.mean()
+            per_sample = per_sample + of_features
+        if self.prior is not None:
+            present = torch.ones_like(weights, dtype=torch.bool) if edge_mask is None else edge_mask
+            mean = weights.sum(dim=0) / present.sum(dim=0).clamp(min=1)  # (edge,)
+            away = torch.where(present.any(dim=0), mean - self.prior, 0.0)
+            terms["prior"] = self.prior_weight * away.square().sum()
+        return GDOutput(sum(terms.values(), zero), terms, per_sample, weights, distances)
+
+    def _per_node(self, features: Nodes | None, batch: int) -> list[Tensor]:
+        """The features as one (batch, width) a node, checked; empty where they are not read."""
+        if features is None:
+            if self.scorer.reads_nodes or self.feature_distance is not None:
+                raise ValueError("GDUnit: features must be given, as the scorer or feature_distance reads them")
+            return []
+        if isinstance(features, Tensor):
+            widths = set(self.widths.values())
+            if len(widths) > 1:
+                raise TypeError("GDUnit: features must be a mapping, as nodes differ in width, got one tensor")
+            _check.check_shape("GDUnit", "features", features, [batch, self.graph.num_nodes, widths.pop()])
+            return list(features.unbind(dim=1))
+        _check.check_names("GDUnit", "features", features, self.graph.names)
+        same = len(set(self.widths.values())) == 1
+        for name, width in self.widths.items():
+            note = f"dim is {width} for every node" if same else f"dim is {width} for {name!r}"
+            _check.check_shape("GDUnit", f"features[{name!r}]", features[name], ["batch", width], note)
+            _check.check_shape("GDUnit", f"features[{name!r}]", features[name], [batch, width], "batch as in logits")
+        return [features[name] for name in self.graph.names]
+
+    def _quality(self, quality: Nodes, batch: int) -> Tensor:
+        """The teachers' quality, (node) or (batch, node)."""
+        names = self.graph.names
+        if not isinstance(quality, Tensor):
+            _check.check_names("GDUnit", "teacher_quality", quality, names)
+            columns = [torch.as_tensor(quality[name], device=self.edge_index.device).expand(batch) for name in names]
+            quality = torch.stack(columns, dim=1)
+        axes = [len(names)] if quality.dim() == 1 else [batch, len(names)]
+        return _check.check_shape("GDUnit", "teacher_quality", quality, axes, "(node,) or (batch, node)")
+
+    def extra_repr(self) -> str:
+        """The options, for ``print(module)``."""
+        return (
+            f"nodes={self.graph.names}, edges={self.graph.num_edges}, logit_dim={self.logit_dim}, "
+            f"normalize={self.normalize!r}, temperature={self.temperature}, distance={self.distance!r}, "
+            f"feature_distance={self.feature_distance!r}, prior_weight={self.prior_weight}, "
+            f"detach_teacher={self.detach_teacher}, detach_weights={self.detach_weights}"
+        )
+
+
+def _widths(graph: DistillationGraph, feature_dim: int | Mapping[str, int]) -> dict[str, int]:
+    """The width of every node's features."""
+    if isinstance(feature_dim, Mapping):
+        _check.check_names("GDUnit", "feature_dim", feature_dim, graph.names)
+    widths = {name: feature_dim[name] if isinstance(feature_dim, Mapping) else feature_dim for name in graph.names}
+    for name, width in widths.items():
+        argument = f"feature_dim[{name!r}]" if isinstance(feature_dim, Mapping) else "feature_dim"
+        _check.check_positive("GDUnit", argument, width, integer=True)
+    return widths

@@ -1,0 +1,191 @@
+"""The directed graph along which nodes teach each other: names, edges, and the way to and from torch_geometric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gdkit._check import check_shape
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+
+@dataclass(frozen=True)
+class DistillationGraph:
+    """Named nodes and directed edges (source, target): the source teaches the target.
+
+    Edges are kept sorted by (source index, target index), so that position ``e`` means the same edge in every weight,
+    distance, table and plot. A graph is a plain value: it compares and hashes by its names and edges.
+
+    Args:
+        names: node names, at least two, all different.
+        edges: pairs of names; at least one, no self-edges, no pair twice.
+
+    Attributes:
+        edge_index: ``(2, edge)`` integer tensor of source and target positions, as torch_geometric has it.
+
+    Raises:
+        TypeError: if a name is not a string.
+        ValueError: on fewer than two nodes, repeated names or edges, unknown names, self-edges, or no edge.
+
+    Example:
+        >>> graph = DistillationGraph.complete(["language", "vision", "acoustic"])
+        >>> graph.num_nodes, graph.num_edges
+        (3, 6)
+        >>> graph.edges[0]
+        ('language', 'vision')
+        >>> DistillationGraph.star("language", ["vision", "acoustic"]).edges
+        (('language', 'vision'), ('language', 'acoustic'))
+    """
+
+    names: tuple[str, ...]
+    edges: tuple[tuple[str, str], ...]
+
+    def __post_init__(self) -> None:
+        names = tuple(self.names)
+        for name in names:
+            if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"DistillationGraph: names must be strings, got {name!r}")
+        if len(names) < 2:
+            raise ValueError(f"DistillationGraph: names must hold at least 2 nodes, got {len(names)}")
+        if len(set(names)) != len(names):
+            raise ValueError(f"DistillationGraph: names must all differ, got {', '.join(map(repr, names))}")
+        position = {name: index for index, name in enumerate(names)}
+        edges = [(source, target) for source, target in self.edges]
+        for source, target in edges:
+            for name in (source, target):
+                if name not in position:
+                    raise ValueError(f"DistillationGraph has nodes ({', '.join(names)}); edges name {name!r} as well")
+            if source == target:
+                raise ValueError(f"DistillationGraph: a node cannot teach itself, got edge ({source!r}, {target!r})")
+        if not edges:
+            raise ValueError("DistillationGraph: edges must hold at least 1 edge, got none")
+        if len(set(edges)) != len(edges):
+            twice = next(edge for edge in edges if edges.count(edge) > 1)
+            raise ValueError(f"DistillationGraph: edges must all differ, got {twice!r} more than once")
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "edges", tuple(sorted(edges, key=lambda edge: (position[edge[0]], position[edge[1]]))))
+
+    @classmethod
+    def complete(cls, names: Iterable[str]) -> DistillationGraph:
+        """Every node teaches every other: ``n * (n - 1)`` edges."""
+        names = tuple(names)
+        return cls(names, tuple((source, target) for source in names for target in names if source != target))
+
+    @classmethod
+    def star(cls, center: str, names: Iterable[str]) -> DistillationGraph:
+        """``center`` teaches every other name; it is put first where ``names`` lacks it."""
+        names = tuple(names)
+        names = names if center in names else (center, *names)
+        return cls(names, tuple((center, target) for target in names if target != center))
+
+    @classmethod
+    def from_edges(cls, names: Iterable[str], edges: Iterable[tuple[str, str]]) -> DistillationGraph:
+        """The edges named, and no others."""
+        return cls(tuple(names), tuple((source, target) for source, target in edges))
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes."""
+        return len(self.names)
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges."""
+        return len(self.edges)
+
+    @property
+    def edge_index(self) -> Tensor:
+        """Source and target position of every edge, ``(2, edge)``, dtype int64, on the CPU."""
+        position = {name: index for index, name in enumerate(self.names)}
+        return torch.tensor([[position[name] for name in edge] for edge in self.edges]).T.contiguous()  # (2, edge)
+
+    def matrix(self, weights: Tensor) -> Tensor:
+        """Lay edge values out as a matrix.
+
+        Args:
+            weights: ``(..., edge)``, one value an edge.
+
+        Returns:
+            ``(..., node, node)``; ``[i, j]`` is the value of "i teaches j", 0 where there is no edge.
+
+        Raises:
+            TypeError: if ``weights`` is not a tensor.
+            ValueError: if the last axis is not ``edge`` long.
+
+        Example:
+            >>> DistillationGraph.complete("ab").matrix(torch.tensor([0.25, 0.75]))
+            tensor([[0.0000, 0.2500],
+                    [0.7500, 0.0000]])
+        """
+        leading = ["..."] * max(weights.dim() - 1, 0) if isinstance(weights, Tensor) else []  # pyright: ignore[reportUnnecessaryIsInstance]
+        check_shape("DistillationGraph.matrix", "weights", weights, [*leading, self.num_edges])
+        source, target = self.edge_index.to(weights.device)
+        matrix = weights.new_zeros(*weights.shape[:-1], self.num_nodes, self.num_nodes)
+        matrix[..., source, target] = weights
+        return matrix  # (..., node, node)
+
+    def subgraph(self, names: Iterable[str]) -> DistillationGraph:
+        """The induced graph over some of the nodes, in this graph's own order."""
+        kept = set(names)
+        if unknown := sorted(kept - set(self.names)):
+            foreign = ", ".join(map(repr, unknown))
+            raise ValueError(f"DistillationGraph has nodes ({', '.join(self.names)}); names has {foreign} as well")
+        return DistillationGraph(
+            tuple(name for name in self.names if name in kept),
+            tuple(edge for edge in self.edges if kept.issuperset(edge)),
+        )
+
+    def to_data(self, weights: Tensor | None = None, features: Tensor | None = None) -> Data:
+        """This graph as a :class:`torch_geometric.data.Data`.
+
+        Args:
+            weights: ``(edge,)``, kept as ``edge_weight``.
+            features: ``(node, dim)``, kept as ``x``.
+
+        Returns:
+            ``Data`` with ``edge_index``, ``num_nodes``, ``node_names``, and ``edge_weight`` and ``x`` where given.
+
+        Raises:
+            ValueError: if a shape does not fit the graph.
+        """
+        from torch_geometric.data import Data
+
+        parts: dict[str, Any] = {"edge_index": self.edge_index, "num_nodes": self.num_nodes}
+        if weights is not None:
+            parts["edge_weight"] = check_shape("DistillationGraph.to_data", "weights", weights, [self.num_edges])
+        if features is not None:
+            parts["x"] = check_shape("DistillationGraph.to_data", "features", features, [self.num_nodes, "dim"])
+        return Data(node_names=list(self.names), **parts)
+
+    @classmethod
+    def from_data(cls, data: Data) -> DistillationGraph:
+        """The graph of a :class:`torch_geometric.data.Data`.
+
+        Edge values of ``data`` are in this graph's edge order if ``data`` came from :meth:`to_data`, or after
+        ``data = data.sort()``.
+
+        Args:
+            data: needs ``edge_index``; ``node_names`` are used where present, else nodes are called "0", "1", ...
+
+        Raises:
+            ValueError: if ``data`` has no ``edge_index``, the names do not fit ``num_nodes``, or an edge leaves it.
+        """
+        edge_index: Tensor | None = data.edge_index
+        if edge_index is None:
+            raise ValueError("DistillationGraph.from_data: data must have edge_index, got None")
+        check_shape("DistillationGraph.from_data", "data.edge_index", edge_index, [2, "edge"])
+        names: Sequence[str] = data.node_names if "node_names" in data else [str(i) for i in range(data.num_nodes or 0)]
+        if len(names) != data.num_nodes:
+            raise ValueError(
+                f"DistillationGraph.from_data: data.node_names must hold {data.num_nodes} names, got {len(names)}"
+            )
+        pairs: list[list[int]] = edge_index.T.tolist()
+        if any(not 0 <= index < len(names) for pair in pairs for index in pair):
+            raise ValueError(f"DistillationGraph.from_data: data.edge_index must lie in 0..{len(names) - 1}")
+        return cls(tuple(names), tuple((names[source], names[target]) for source, target in pairs))
