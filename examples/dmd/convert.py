@@ -16,16 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-EXERCISES = {
-    "PEN": "pendulum",
-    "ABD": "abduction",
-    "FEL": "forward elevation",
-    "IR": "internal rotation",
-    "ER": "external rotation",
-    "TRAP": "trapezius extension",
-    "ROW": "upright row",
-}
-
 
 def convert_smartwatch(source: Path, target: Path) -> None:
     """50 Hz float64 -> 25 Hz int16: pairs of steps are averaged, which also damps what 25 Hz cannot hold."""
@@ -41,7 +31,7 @@ def convert_smartwatch(source: Path, target: Path) -> None:
         offsets=np.cumsum([0, *(len(steps) for steps in halved)]),
         exercise=data["y"].astype(np.int64),
         person=data["subject"].astype(np.int64),
-        classes=np.array([EXERCISES[label] for label in data["y_labels"]]),
+        classes=np.array(data["y_labels"]),
     )
 
 
@@ -50,8 +40,11 @@ def convert_folder(source: Path, target: Path) -> None:
     with (source / "samples.csv").open(newline="", encoding="utf-8") as file:
         samples = list(csv.DictReader(file))
     if not samples or not {"id", "split"} <= set(samples[0]) or not {"label", "value"} & set(samples[0]):
-        raise ValueError(f"{source / 'samples.csv'} needs the columns id, split, and label or value, and one line a sample")
-    arrays = {key: np.array([sample[column] for sample in samples]) for key, column in (("ids", "id"), ("split", "split"))}
+        raise ValueError(f"{source / 'samples.csv'} needs the columns id, split, and label or value, and some lines")
+    arrays = {
+        "ids": np.array([sample["id"] for sample in samples]),
+        "split": np.array([sample["split"] for sample in samples]),
+    }
     if "value" in samples[0]:
         arrays["regression_labels"] = np.array([float(sample["value"] or "nan") for sample in samples])
     else:

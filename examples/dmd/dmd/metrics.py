@@ -58,6 +58,8 @@ def compute_metrics(predictions: np.ndarray, labels: np.ndarray, suite: str) -> 
     if suite not in suites:
         raise ValueError(f"suite must be 'mosi', 'sims' or 'accuracy', got {suite!r}")
     predictions, labels = np.asarray(predictions).ravel(), np.asarray(labels).ravel()
+    if suite != "accuracy":
+        predictions, labels = (x if x.dtype.kind == "f" else x.astype(np.float64) for x in (predictions, labels))
     if len(predictions) != len(labels):
         raise ValueError(f"predictions and labels must have the same size, got {len(predictions)} and {len(labels)}")
     is_labelled = labels >= 0 if suite == "accuracy" else ~np.isnan(labels)
@@ -73,10 +75,10 @@ def _mosi(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     is_signed = labels != 0
     neg_pos = predictions[is_signed] > 0, labels[is_signed] > 0
     neg_nonneg = predictions >= 0, labels >= 0
-    rounded = {
-        f"acc{2 * limit + 1}": _accuracy(np.round(np.clip(predictions, -limit, limit)), np.round(np.clip(labels, -limit, limit)))
-        for limit in (1, 2, 3)
-    }
+
+    def rounded(limit: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.round(np.clip(predictions, -limit, limit)), np.round(np.clip(labels, -limit, limit))
+
     return {
         "mae": _mae(predictions, labels),
         "corr": _correlation(predictions, labels),
@@ -84,7 +86,9 @@ def _mosi(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "acc2_neg_nonneg": _accuracy(*neg_nonneg),
         "f1_neg_pos": _f1(*neg_pos, "weighted"),
         "f1_neg_nonneg": _f1(*neg_nonneg, "weighted"),
-        **rounded,
+        "acc3": _accuracy(*rounded(1)),
+        "acc5": _accuracy(*rounded(2)),
+        "acc7": _accuracy(*rounded(3)),
     }
 
 
@@ -93,7 +97,10 @@ def _sims(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     def binned(*edges: float) -> tuple[np.ndarray, np.ndarray]:
         # Right-closed bins. Edges take each array's own precision, so that a float32 label of 0.1 equals the edge 0.1.
-        return tuple(np.digitize(x, np.array(edges, x.dtype), right=True) for x in (predictions, labels))  # type: ignore[return-value]
+        return (
+            np.digitize(predictions, np.array(edges, predictions.dtype), right=True),
+            np.digitize(labels, np.array(edges, labels.dtype), right=True),
+        )
 
     nonpos_pos = binned(0.0)
     return {

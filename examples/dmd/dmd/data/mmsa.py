@@ -1,13 +1,23 @@
 """Feature files of the sentiment field (MMSA `.pkl`): MOSI, MOSEI, SIMS, aligned or not, with any of the modalities."""
 
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .recordings import LABEL_RANGES, SPLITS, UNLABELLED, Recordings, Split, file_sha256
+from .recordings import (
+    LABEL_RANGES,
+    SPLITS,
+    UNLABELLED,
+    Recordings,
+    Split,
+    file_sha256,
+    finite_float32,
+    regression_labels,
+    resolve_task,
+    warn_replaced,
+)
 from .safe_pickle import load_pickle
 
 MODALITIES = {"language": "text", "vision": "vision", "acoustic": "audio"}  # our name -> the file's key
@@ -30,29 +40,27 @@ def read_mmsa(path: Path, *, task: str | None = None, metrics: str | None = None
         ValueError: naming the file, the split and the key that are wrong.
     """
     content = load_pickle(path)
-    for name in SPLITS:
-        if not isinstance(content, dict) or not isinstance(content.get(name), dict):
-            raise ValueError(f"{path}: must hold a dict of the splits 'train', 'valid', 'test'; '{name}' is missing")
+    for split in SPLITS:
+        if not isinstance(content, dict) or not isinstance(content.get(split), dict):
+            raise ValueError(f"{path}: must hold a dict of the splits 'train', 'valid', 'test'; '{split}' is missing")
+    # A modality of one split must be in all: reading the split without it then says which.
     names = [name for name, key in MODALITIES.items() if any(key in content[split] for split in SPLITS)]
     if not names:
         raise ValueError(f"{path}: split 'train' has none of the keys 'text', 'vision', 'audio'")
-    if task is None:
-        classified = metrics == "accuracy" or not any("regression_labels" in content[split] for split in SPLITS)
-        task = "classification" if classified else "regression"
+    has_values = any("regression_labels" in content[split] for split in SPLITS)
+    task = resolve_task(task, metrics, has_values=has_values)
     if metrics is None:
         metrics = "accuracy" if task == "classification" else _regression_suite(content)
-    if (task == "classification") != (metrics == "accuracy"):
-        raise ValueError(f"metrics 'accuracy' goes with task 'classification' only, got {metrics!r} with {task!r}")
 
     replaced: Counter[str] = Counter()
-    splits = {name: _read_split(f"{path}: split '{name}'", content[name], names, metrics, replaced) for name in SPLITS}
+    splits = {
+        split: _read_split(f"{path}: split '{split}'", content[split], names, metrics, replaced) for split in SPLITS
+    }
     for name in names:
         widths = {split: splits[split].inputs[name][0].shape[1] for split in SPLITS}
         if len(set(widths.values())) > 1:
             raise ValueError(f"{path}: key '{MODALITIES[name]}' must be equally wide in every split, got {widths}")
-    if replaced:
-        counts = ", ".join(f"{count} in '{key}'" for key, count in replaced.items())
-        warnings.warn(f"{path}: NaN and infinite values replaced by 0: {counts}", stacklevel=2)
+    warn_replaced(path, replaced)
     classes = CLASSES if task == "classification" else ()
     return Recordings(splits, task, metrics, classes, LABEL_RANGES[metrics], str(path), file_sha256(path))
 
@@ -71,13 +79,8 @@ def _read_split(where: str, entries: dict[str, Any], names: list[str], metrics: 
     inputs: dict[str, list[np.ndarray]] = {}
     for name in names:
         key = MODALITIES[name]
-        features = _numbers(where, entries, key, (len(ids), None, None))
-        with np.errstate(over="ignore"):
-            features = features.astype(np.float32)
-        is_finite = np.isfinite(features)
-        if not is_finite.all():
-            replaced[key] += int((~is_finite).sum())
-            features[~is_finite] = 0
+        features, count = finite_float32(_numbers(where, entries, key, (len(ids), "time", "dim")))
+        replaced[key] += count
         lengths = _lengths(where, entries, key, features)
         inputs[name] = [steps[:length].copy() for steps, length in zip(features, lengths, strict=True)]
     return Split(ids, inputs, _labels(where, entries, len(ids), metrics))
@@ -89,11 +92,12 @@ def _lengths(where: str, entries: dict[str, Any], key: str, features: np.ndarray
     is_used = features.any(axis=2)  # (batch, time)
     if f"{key}_lengths" in entries:
         lengths = _numbers(where, entries, f"{key}_lengths", (num_samples,))
-        if not ((lengths >= 1) & (lengths <= num_steps) & (lengths == np.floor(lengths))).all():
-            wrong = lengths[~((lengths >= 1) & (lengths <= num_steps) & (lengths == np.floor(lengths)))][0]
-            raise ValueError(f"{where}, key '{key}_lengths': must hold whole numbers from 1 to {num_steps}, got {wrong}")
+        is_wrong = ~((lengths >= 1) & (lengths <= num_steps) & (lengths == np.floor(lengths)))
+        if is_wrong.any():
+            wanted = f"whole numbers from 1 to {num_steps}, the steps of '{key}'"
+            raise ValueError(f"{where}, key '{key}_lengths': must hold {wanted}, got {lengths[is_wrong][0]}")
     elif key == "text" and "text_bert" in entries:
-        attention = _numbers(where, entries, "text_bert", (num_samples, 3, num_steps))[:, 1]
+        attention = _numbers(where, entries, "text_bert", (num_samples, 3, num_steps))[:, 1]  # (batch, time)
         lengths = _steps_before_trailing(attention > 0)
     else:
         lengths = _steps_before_trailing(is_used)
@@ -107,23 +111,15 @@ def _steps_before_trailing(is_used: np.ndarray) -> np.ndarray:
 
 
 def _labels(where: str, entries: dict[str, Any], num_samples: int, metrics: str) -> np.ndarray:
-    if metrics == "accuracy":
-        key, low, high = "classification_labels", 0.0, len(CLASSES) - 1.0
-    else:
-        key, (low, high) = "regression_labels", LABEL_RANGES[metrics] or (0.0, 0.0)
+    key = "classification_labels" if metrics == "accuracy" else "regression_labels"
     labels = _numbers(where, entries, key, (num_samples,)).astype(np.float64)
-    is_labelled = ~np.isnan(labels)
-    if metrics == "accuracy":
-        is_labelled &= labels != UNLABELLED
-    known = labels[is_labelled]
-    if ((known < low) | (known > high)).any():
-        wrong = known[(known < low) | (known > high)][0]
-        raise ValueError(f"{where}, key '{key}': labels must lie in [{low:g}, {high:g}] (metrics '{metrics}'), got {wrong}")
     if metrics != "accuracy":
-        return labels.astype(np.float32)
-    if (known != np.floor(known)).any():
-        raise ValueError(f"{where}, key '{key}': classes must be whole numbers, got {known[known != np.floor(known)][0]}")
-    return np.where(is_labelled, labels, UNLABELLED).astype(np.int64)
+        return regression_labels(f"{where}, key '{key}'", labels, metrics)
+    labels = np.where(np.isnan(labels), UNLABELLED, labels)
+    is_wrong = ~np.isin(labels, [*range(len(CLASSES)), UNLABELLED])
+    if is_wrong.any():
+        raise ValueError(f"{where}, key '{key}': labels must be 0, 1 or 2, got {labels[is_wrong][0]:g}")
+    return labels.astype(np.int64)
 
 
 def _entry(where: str, entries: dict[str, Any], key: str) -> Any:
@@ -132,20 +128,19 @@ def _entry(where: str, entries: dict[str, Any], key: str) -> Any:
     return entries[key]
 
 
-def _numbers(where: str, entries: dict[str, Any], key: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """An entry as an array of this shape (None = any size from 1 on)."""
+def _numbers(where: str, entries: dict[str, Any], key: str, shape: tuple[int | str, ...]) -> np.ndarray:
+    """An entry as an array of this shape; a word stands for any size from 1 on."""
+    entry = _entry(where, entries, key)
     try:
-        array = np.asarray(_entry(where, entries, key))
+        array = np.asarray(entry)
     except ValueError as error:
-        if key not in entries:
-            raise
         raise ValueError(f"{where}, key '{key}': must be one array, got rows of different shapes") from error
-    wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
     fits = array.ndim == len(shape) and all(
-        got == size if size is not None else got > 0 for got, size in zip(array.shape, shape, strict=True)
+        size > 0 if isinstance(wanted, str) else size == wanted for size, wanted in zip(array.shape, shape, strict=True)
     )
     if not fits:
-        raise ValueError(f"{where}, key '{key}': must have shape {wanted}, got {array.shape}")
+        wanted = ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{where}, key '{key}': must have shape ({wanted}), got {array.shape}")
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{where}, key '{key}': must hold numbers, got dtype {array.dtype}")
     return array

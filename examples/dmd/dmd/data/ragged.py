@@ -1,46 +1,56 @@
-"""Sequences of any length in one `.npz` (the layout of our UTD-MHAD file): all steps in a row, and where each begins."""
+"""Sequences of any length in one `.npz` (UTD-MHAD's layout): all steps in a row, and where each recording begins."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from .recordings import SPLITS, Recordings, Split, file_sha256, require_classification
+from .recordings import (
+    LABEL_RANGES,
+    SPLITS,
+    Recordings,
+    Split,
+    file_sha256,
+    finite_float32,
+    regression_labels,
+    resolve_task,
+    warn_replaced,
+)
 
 
 def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = None) -> Recordings:
-    """Read ragged recordings with class labels.
+    """Read ragged recordings.
 
     The file holds for each modality `<name>` (all steps, dim) and `<name>_offsets` (N + 1,): recording i has the steps
-    from offset i to offset i + 1, none if it lacks the modality. `action` (N,) holds whole numbers, the classes;
-    `subject` (N,) says who was recorded: even subjects are test, subject 7 is valid, the other odd ones are train, so
-    nobody is in two splits. Optional: `ids` (N,), `classes` (names in the order of the numbers), and `split` (N,) with
-    "train", "valid" or "test" in place of `subject`.
+    from offset i to offset i + 1, none if it lacks the modality. Labels are classes, `action` (N,) whole numbers, or
+    real, `regression_labels` (N,) with NaN = unlabelled. `subject` (N,) says who was recorded: even subjects are test,
+    subject 7 is valid, the other odd ones are train, so nobody is in two splits. Optional: `ids` (N,), `classes` (the
+    names of the classes 0, 1, ...), and `split` (N,) with "train", "valid" or "test", which replaces `subject`.
 
     Args:
         path: the file.
-        task: None or "classification".
-        metrics: None or "accuracy".
+        task: force "regression" or "classification", where the file has both kinds of label.
+        metrics: force "sims" (labels in [-1, 1]); real labels otherwise go with "mosi" ([-3, 3]).
 
     Raises:
         ValueError: naming the file and the key that are wrong.
     """
-    require_classification(str(path), task, metrics)
     arrays = read_arrays(path)
     names = [key.removesuffix("_offsets") for key in arrays if key.endswith("_offsets")]
     if not names:
         raise ValueError(f"{path}: has no key '<modality>_offsets'; got {sorted(arrays)}")
-    action = _column(path, arrays, "action", "iu")
-    num_samples = len(action)
+    task = resolve_task(task, metrics, has_values="regression_labels" in arrays)
+    metrics = metrics or ("accuracy" if task == "classification" else "mosi")
+    if task == "regression":
+        values = _column(path, arrays, "regression_labels", "iuf")
+        labels, classes = regression_labels(f"{path}, key 'regression_labels'", values, metrics), ()
+    else:
+        labels, classes = _class_labels(path, arrays)
+    num_samples = len(labels)
     ids = _column(path, arrays, "ids", "U", num_samples) if "ids" in arrays else np.arange(num_samples).astype(str)
     split_of = _split_of(path, arrays, num_samples)
-    inputs = {name: _sequences(path, arrays, name, num_samples) for name in names}
-    values, labels = np.unique(action, return_inverse=True)
-    classes = tuple(str(value) for value in values)
-    if "classes" in arrays:
-        classes = tuple(_column(path, arrays, "classes", "U").tolist())
-        if values.min() < 0 or values.max() >= len(classes):
-            raise ValueError(f"{path}, key 'action': must lie in 0 to {len(classes) - 1} (there are {len(classes)} classes)")
-        labels = action
+    replaced: dict[str, int] = {}
+    inputs = {name: _sequences(path, arrays, name, num_samples, replaced) for name in names}
     splits: dict[str, Split] = {}
     for split in SPLITS:
         chosen = np.flatnonzero(split_of == split)
@@ -49,13 +59,18 @@ def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = No
         splits[split] = Split(
             [str(ids[i]) for i in chosen],
             {name: [sequences[i] for i in chosen] for name, sequences in inputs.items()},
-            labels[chosen].astype(np.int64),
+            labels[chosen],
         )
-    return Recordings(splits, "classification", "accuracy", classes, None, str(path), file_sha256(path))
+    warn_replaced(path, replaced)
+    return Recordings(splits, task, metrics, classes, LABEL_RANGES[metrics], str(path), file_sha256(path))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz`; arrays of objects are refused."""
+    """All arrays of an `.npz`; arrays of objects are refused.
+
+    Raises:
+        ValueError: the file is damaged, is no `.npz`, or holds objects.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
@@ -64,15 +79,28 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _column(path: Path, arrays: dict[str, np.ndarray], key: str, kinds: str, size: int | None = None) -> np.ndarray:
+    """A one-dimensional array; of the dtype kinds "U" (strings), "iu" (whole numbers) or "iuf" (numbers)."""
     if key not in arrays:
         raise ValueError(f"{path}: lacks the key '{key}'")
     column = arrays[key]
     if column.ndim != 1 or len(column) == 0 or (size is not None and len(column) != size):
         raise ValueError(f"{path}, key '{key}': must have shape ({'N' if size is None else size},), got {column.shape}")
     if column.dtype.kind not in kinds:
-        wanted = "strings" if kinds == "U" else "whole numbers"
+        wanted = {"U": "strings", "iu": "whole numbers", "iuf": "numbers"}[kinds]
         raise ValueError(f"{path}, key '{key}': must hold {wanted}, got dtype {column.dtype}")
     return column
+
+
+def _class_labels(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
+    action = _column(path, arrays, "action", "iu").astype(np.int64)
+    if "classes" not in arrays:  # the numbers that occur are the classes, wherever they begin
+        values, labels = np.unique(action, return_inverse=True)
+        return labels.astype(np.int64), tuple(str(value) for value in values)
+    classes = tuple(_column(path, arrays, "classes", "U").tolist())
+    is_wrong = (action < 0) | (action >= len(classes))
+    if is_wrong.any():
+        raise ValueError(f"{path}, key 'action': must lie in 0 to {len(classes) - 1}, got {action[is_wrong][0]}")
+    return action, classes
 
 
 def _split_of(path: Path, arrays: dict[str, np.ndarray], num_samples: int) -> np.ndarray:
@@ -86,14 +114,16 @@ def _split_of(path: Path, arrays: dict[str, np.ndarray], num_samples: int) -> np
     return np.where(subject % 2 == 0, "test", np.where(subject == 7, "valid", "train"))
 
 
-def _sequences(path: Path, arrays: dict[str, np.ndarray], name: str, num_samples: int) -> list[np.ndarray]:
-    offsets = _column(path, arrays, f"{name}_offsets", "iu", num_samples + 1)
+def _sequences(
+    path: Path, arrays: dict[str, np.ndarray], name: str, num_samples: int, replaced: dict[str, int]
+) -> list[np.ndarray]:
+    offsets = _column(path, arrays, f"{name}_offsets", "iu", num_samples + 1).astype(np.int64)
     if name not in arrays:
         raise ValueError(f"{path}: lacks the key '{name}' that '{name}_offsets' belongs to")
     steps = arrays[name]
     if steps.ndim != 2 or steps.shape[1] == 0 or steps.dtype.kind not in "iuf":
         raise ValueError(f"{path}, key '{name}': must be numbers (steps, dim), got {steps.dtype} {steps.shape}")
-    if offsets[0] != 0 or offsets[-1] != len(steps) or (np.diff(offsets.astype(np.int64)) < 0).any():
+    if offsets[0] != 0 or offsets[-1] != len(steps) or (np.diff(offsets) < 0).any():
         raise ValueError(f"{path}, key '{name}_offsets': must rise from 0 to {len(steps)}, the number of steps")
-    steps = steps.astype(np.float32)
-    return [steps[start:end].copy() for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    steps, replaced[name] = finite_float32(steps)
+    return [steps[start:end].copy() for start, end in pairwise(offsets)]

@@ -1,7 +1,8 @@
 """What every reader returns: splits of index-aligned samples, and what is to be predicted from them."""
 
 import hashlib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 SPLITS = ("train", "valid", "test")
 UNLABELLED = -100  # the class label that losses and metrics skip, as in torch.nn.functional.cross_entropy
-LABEL_RANGES = {"mosi": (-3.0, 3.0), "sims": (-1.0, 1.0), "accuracy": None}
+LABEL_RANGES: dict[str, tuple[float, float] | None] = {"mosi": (-3.0, 3.0), "sims": (-1.0, 1.0), "accuracy": None}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,50 @@ class Recordings:
     def sizes(self) -> dict[str, int]:
         """Split name -> number of samples."""
         return {name: len(split) for name, split in self.splits.items()}
+
+
+def resolve_task(task: str | None, metrics: str | None, *, has_values: bool) -> str:
+    """The task: as forced, as the forced metrics ask, or regression where there are real labels.
+
+    Raises:
+        ValueError: a task and metrics that do not go together.
+    """
+    if task is None:
+        task = "regression" if has_values and metrics != "accuracy" else "classification"
+    if metrics is not None and (task == "classification") != (metrics == "accuracy"):
+        raise ValueError(f"metrics 'accuracy' goes with task 'classification' only, got {metrics!r} with {task!r}")
+    return task
+
+
+def regression_labels(where: str, labels: np.ndarray, metrics: str) -> np.ndarray:
+    """Labels as float32, NaN = unlabelled.
+
+    Raises:
+        ValueError: a label outside the range of the metric suite.
+    """
+    low, high = LABEL_RANGES[metrics] or (-np.inf, np.inf)
+    is_outside = (labels < low) | (labels > high)  # NaN is neither
+    if is_outside.any():
+        raise ValueError(
+            f"{where}: labels must lie in [{low:g}, {high:g}] (metrics '{metrics}'), got {labels[is_outside][0]:g}"
+        )
+    return labels.astype(np.float32)
+
+
+def finite_float32(features: np.ndarray) -> tuple[np.ndarray, int]:
+    """A float32 copy in which NaN and infinite values are 0, and how many they were."""
+    with np.errstate(over="ignore"):
+        features = features.astype(np.float32)
+    is_finite = np.isfinite(features)
+    features[~is_finite] = 0
+    return features, int(is_finite.size - is_finite.sum())
+
+
+def warn_replaced(path: Path, counts: Mapping[str, int]) -> None:
+    """One warning a file, with the number of replaced values of each key."""
+    if any(counts.values()):
+        text = ", ".join(f"{count} in '{key}'" for key, count in counts.items() if count)
+        warnings.warn(f"{path}: NaN and infinite values replaced by 0: {text}", stacklevel=3)
 
 
 def require_classification(what: str, task: str | None, metrics: str | None) -> None:

@@ -18,12 +18,12 @@ class _Dtype:
     def __init__(self, text: str, *_: object) -> None:
         self.value = np.dtype(text) if isinstance(text, str) else np.dtype("O")
         if self.value.kind not in "biufcSU" or self.value.itemsize == 0:
-            raise pickle.UnpicklingError(f"an array of dtype {text!r} is refused; numbers and fixed-length strings pass")
+            raise pickle.UnpicklingError(f"dtype {text!r} is refused; numbers and strings of fixed length pass")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, byte_order, subarray, names, fields, *_ = state
         if subarray is not None or names is not None or fields is not None:
-            raise pickle.UnpicklingError("a structured dtype is refused; numbers and fixed-length strings pass")
+            raise pickle.UnpicklingError("a structured dtype is refused; numbers and strings of fixed length pass")
         self.value = self.value.newbyteorder(byte_order)
 
 
@@ -74,7 +74,7 @@ def _resolve(value: Any) -> Any:
         return value.value
     if isinstance(value, dict):
         return {_resolve(key): _resolve(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | set | frozenset):
         return type(value)(_resolve(item) for item in value)
     return value
 
@@ -98,5 +98,5 @@ def load_pickle(path: Path) -> Any:
         except EOFError:
             raise ValueError(f"{path}: the file is cut short, or is no pickle") from None
         except Exception as error:  # a damaged pickle can fail in any way, from IndexError to UnicodeDecodeError
-            reason = str(error) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{path}: cannot be read as a feature file: {reason}") from error

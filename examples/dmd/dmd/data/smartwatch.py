@@ -1,4 +1,4 @@
-"""The recordings that ship with the project: seven shoulder exercises of ten people, seen by the watch on their wrist."""
+"""The recordings that ship with the project: ten people, seven shoulder exercises, and the watch on their wrist."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def read_smartwatch(*, task: str | None = None, metrics: str | None = None, path
     """Read the smart-watch recordings as windows of 4 seconds, one after the other, without overlap.
 
     The file holds `signals` (all steps, 6) int16, to be multiplied by `scales` (6,); `offsets` (recordings + 1,);
-    `exercise` and `person` (recordings,); `classes`. Accelerations are in g, rates of turn in radians a second, as in
-    the source. A window has 100 steps; what is left at the end of a recording is not used.
+    `exercise` and `person` (recordings,); `classes`. Units are those of the source. A window has 100 steps; what is
+    left at the end of a recording is not used.
 
     Raises:
         ValueError: a forced task other than classification.

@@ -56,8 +56,8 @@ def synthetic(
         ({'left': 8, 'right': 8}, {'train': 8, 'valid': 4, 'test': 4})
     """
     names = list(reliability)
-    dims = {name: 8 for name in names} | DIMS | dict(dims or {})
-    steps = {name: 16 for name in names} | STEPS | dict(steps or {})
+    dims = dict.fromkeys(names, 8) | DIMS | dict(dims or {})
+    steps = dict.fromkeys(names, 16) | STEPS | dict(steps or {})
     if not names:
         raise ValueError("reliability must name at least one modality, got none")
     if task not in ("regression", "classification"):
