@@ -87,8 +87,8 @@ def standardization_statistics(split: Split) -> dict[str, tuple[np.ndarray, np.n
         if len(steps) == 0:
             steps = np.zeros((1, steps.shape[1]))
         mean, std = steps.mean(axis=0), steps.std(axis=0)
-        # Rounding leaves a constant column a tiny spread, which is none beside its size or its neighbours' spread.
-        is_constant = std <= np.maximum(1e-7 * np.abs(mean), 1e-12 * std.max())
+        # Rounding gives a constant column a tiny spread; beside its size or its neighbours' spread it is none.
+        is_constant = std <= 1e-7 * np.maximum(np.abs(mean), np.median(std))
         std = np.where(is_constant, 1.0, std)
         statistics[name] = (mean.astype(np.float32), std.astype(np.float32))
     return statistics
