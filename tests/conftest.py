@@ -1,0 +1,14 @@
+"""What holds for every test: the same numbers in every run, one thread, and a moderate number of drawn examples."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("gdkit", derandomize=True, deadline=None, max_examples=25)
+settings.load_profile("gdkit")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
