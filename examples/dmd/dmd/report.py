@@ -1,0 +1,145 @@
+"""What a run leaves behind: tables for the screen, JSON and CSV files; the pictures are in :mod:`dmd.pictures`.
+
+Files appear whole or not at all: their text goes to a temporary neighbour, which is then renamed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from .pictures import write_pictures
+
+__all__ = [
+    "results_table",
+    "summary_table",
+    "write_edges_csv",
+    "write_json",
+    "write_pictures",
+    "write_predictions_csv",
+    "write_text",
+]
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` as JSON; arrays become lists, paths strings, NaN and infinities null (JSON has neither)."""
+    write_text(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_edges_csv(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write one line an epoch, GD-Unit and edge: epoch, unit, source, target, weight."""
+    columns = ("epoch", "unit", "source", "target", "weight")
+    _write_csv(path, columns, ([row[column] for column in columns] for row in rows))
+
+
+def write_predictions_csv(path: Path, predictions: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write one line a sample: split, id, truth, prediction; the truth of an unlabelled sample is empty.
+
+    Args:
+        path: the file.
+        predictions: split -> {"id", "truth", "prediction"}, index-aligned.
+    """
+    rows = (
+        [split, name, "" if math.isnan(truth) or truth == -100 else truth, prediction]
+        for split, part in predictions.items()
+        for name, truth, prediction in zip(part["id"], part["truth"], part["prediction"], strict=True)
+    )
+    _write_csv(path, ("split", "id", "truth", "prediction"), rows)
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+    """The metrics of one run as a table for the screen, from the content of results.json."""
+    sizes = ", ".join(f"{split} {size}" for split, size in results["data"]["sizes"].items())
+    heading = f"{Path(results['data']['path']).name} ({sizes}), seed {results['seed']}"
+    if results.get("best_epoch") is not None:
+        heading += f", best epoch {results['best_epoch']}"
+    names = dict.fromkeys([*results["test"], *results["valid"]])
+    width = max(map(len, ["metric", *names]))
+    lines = [f"{'metric':{width}}  {'test':>8}  {'valid':>8}", f"{'-' * width}  {'-' * 8}  {'-' * 8}"]
+    for name in names:
+        test, valid = (_number(results[split].get(name), 4) for split in ("test", "valid"))
+        lines.append(f"{name:{width}}  {test:>8}  {valid:>8}")
+    footing = f"{_number(results['seconds'], 1)} s, peak memory {_number(results['peak_memory_mb'], 0)} MB"
+    return "\n".join([heading, "", *lines, "", footing])
+
+
+def summary_table(results: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """Mean and standard deviation (n - 1) of every metric over runs that differ in their seed.
+
+    An undefined value (NaN; null in results.json) stays among the values, and is left out of mean and deviation.
+
+    Args:
+        results: the content of each run's results.json.
+
+    Returns:
+        A Markdown table, and `{"n", "seeds", "test": {metric: {"mean", "std", "values"}}, "valid": {...}}`; the
+        deviation of a single value is NaN.
+    """
+    seeds = [run["seed"] for run in results]
+    summary: dict[str, Any] = {"n": len(seeds), "seeds": seeds}
+    for split in ("test", "valid"):
+        names = dict.fromkeys(name for run in results for name in run[split])
+        summary[split] = {name: _statistics([run[split].get(name) for run in results]) for name in names}
+
+    def cell(split: str, name: str) -> str:
+        entry = summary[split].get(name, _statistics([]))
+        defined = sum(map(math.isfinite, entry["values"]))
+        note = f" (n = {defined})" if defined < len(seeds) else ""
+        return f"{_number(entry['mean'], 3)} ± {_number(entry['std'], 3)}{note}"
+
+    lines = ["| metric | test | valid |", "|---|---|---|"]
+    for name in dict.fromkeys([*summary["test"], *summary["valid"]]):
+        lines.append(f"| {name} | {cell('test', name)} | {cell('valid', name)} |")
+    caption = f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))} (n = {len(seeds)})."
+    return "\n".join([*lines, "", caption]), summary
+
+
+def _statistics(values: Sequence[float | None]) -> dict[str, Any]:
+    numbers = [math.nan if value is None else float(value) for value in values]
+    defined = [value for value in numbers if math.isfinite(value)]
+    return {
+        "mean": float(np.mean(defined)) if defined else math.nan,
+        "std": float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan,
+        "values": numbers,
+    }
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "—" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _plain(content: Any) -> Any:
+    """`content` in the types that JSON knows."""
+    if isinstance(content, Mapping):
+        return {str(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, (Tensor, np.ndarray, np.generic)):
+        return _plain(content.tolist())
+    if isinstance(content, (list, tuple)):
+        return [_plain(value) for value in content]
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    return str(content) if isinstance(content, Path) else content
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the whole file or leave the old one as it is, also when interrupted."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
