@@ -5,7 +5,7 @@ from pathlib import Path
 from .batching import Batch, collate, make_loader, standardization_statistics
 from .mmsa import read_mmsa
 from .ragged import read_ragged
-from .recordings import Recordings, Split
+from .recordings import Recordings, Split, resolve_task
 from .smartwatch import read_smartwatch
 from .synthetic import synthetic
 
@@ -51,8 +51,7 @@ def load(data: str, *, task: str | None = None, metrics: str | None = None, seed
     if data == "synthetic":
         if metrics == "sims":
             raise ValueError("the synthetic recordings go with metrics 'mosi' or 'accuracy', got 'sims'")
-        given = {name: value for name, value in (("task", task), ("metrics", metrics)) if value is not None}
-        return synthetic(task=given.get("task", "classification" if metrics == "accuracy" else "regression"), seed=seed)
+        return synthetic(task=resolve_task(task, metrics, has_values=True), seed=seed)
     readers = {".pkl": read_mmsa, ".npz": read_ragged}
     path = Path(data)
     if path.suffix not in readers:

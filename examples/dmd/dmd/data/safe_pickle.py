@@ -17,7 +17,7 @@ class _Dtype:
 
     def __init__(self, text: str, *_: object) -> None:
         self.value = np.dtype(text) if isinstance(text, str) else np.dtype("O")
-        if self.value.kind not in "biufcSU" or self.value.itemsize == 0:
+        if self.value.kind not in "biufcSU":
             raise pickle.UnpicklingError(f"dtype {text!r} is refused; numbers and strings of fixed length pass")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -42,7 +42,7 @@ class _Scalar(_Array):
     """Stands in for numpy's `scalar`."""
 
     def __init__(self, dtype: _Dtype, data: bytes) -> None:
-        self.value = np.frombuffer(data, dtype.value, count=1)[0]
+        self.value = np.ndarray((), dtype.value, buffer=data)[()]
 
 
 _ALLOWED: dict[tuple[str, str], type] = {

@@ -1,0 +1,144 @@
+"""The files of a run that others are made from: config.json, model.safetensors, and the last finished epoch.
+
+Every file appears whole or not at all. A run folder holds::
+
+    config.json             the configuration, and what of the data the network depends on
+    model.safetensors       weights of the best epoch so far
+    checkpoints/epoch-0007  weights, optimiser and history after the last finished epoch
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .config import RunConfig, make_config
+from .data import Recordings
+from .model import DMD
+from .report import write_json
+from .task import DMDTask
+
+
+def build_task(config: RunConfig, described: Mapping[str, Any]) -> DMDTask:
+    """The network and objective for data described by :func:`describe`."""
+    model = DMD(config.model, described["dims"], max(1, len(described["classes"])))
+    return DMDTask(model, config.objective, described["task"])
+
+
+def describe(recordings: Recordings) -> dict[str, Any]:
+    """What the network and its readers depend on in the data."""
+    return {
+        "dims": dict(recordings.dims),
+        "task": recordings.task,
+        "metrics": recordings.metrics,
+        "classes": list(recordings.classes),
+        "sha256": recordings.sha256,
+    }
+
+
+def write_config(folder: Path, config: RunConfig, described: Mapping[str, Any]) -> None:
+    """Write config.json."""
+    write_json(folder / "config.json", {"config": asdict(config), "data": described})
+
+
+def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """Read config.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not what :func:`write_config` writes.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.json")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        fields, described = content["config"], content["data"]
+        wanted = {"dims", "task", "metrics", "classes", "sha256"}
+        if missing := sorted(wanted - set(described)):
+            raise KeyError(missing[0])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a run's configuration: {type(error).__name__}: {error}") from error
+    return make_config(fields), described
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Write a state dict as safetensors."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, temporary)
+    os.replace(temporary, path)
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Read a state dict written by :func:`save_weights` into ``module``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or its tensors are not those of the configuration.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} has no {path.name}: its first epoch was never finished")
+    try:
+        module.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise ValueError(f"{path} is a checkpoint of another config: {first[0].strip()}") from error
+
+
+def load_task(folder: Path) -> tuple[DMDTask, RunConfig, dict[str, Any]]:
+    """The trained network of a run, with its configuration and the description of its data."""
+    config, described = read_config(folder)
+    task = build_task(config, described)
+    load_weights(folder / "model.safetensors", task)
+    return task.eval(), config, described
+
+
+def save_epoch(folder: Path, epoch: int, task: nn.Module, state: Mapping[str, Any]) -> None:
+    """Write weights and training state of a finished epoch, then drop the older ones."""
+    target = folder / "checkpoints" / f"epoch-{epoch:04d}"
+    temporary = target.with_name(target.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_weights(temporary / "model.safetensors", task)
+    torch.save(dict(state), temporary / "training.pt")
+    os.replace(temporary, target)
+    for other in target.parent.iterdir():
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds something that training anew would lose."""
+    return (folder / "results.json").is_file() or last_epoch(folder) is not None
+
+
+def default_folder(data: str) -> Path:
+    """runs/NAME, or the first of runs/NAME-2, runs/NAME-3, ... that holds no run."""
+    name = Path(data).stem
+    folders = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(folder for folder in folders if not any(map(holds_run, (folder, *folder.glob("seed-*")))))
+
+
+def last_epoch(folder: Path) -> Path | None:
+    """The newest checkpoint of a run folder."""
+    found = sorted(path for path in folder.glob("checkpoints/epoch-*") if path.suffix != ".tmp")
+    return found[-1] if found else None
+
+
+def load_epoch(checkpoint: Path, task: nn.Module) -> dict[str, Any]:
+    """Read weights into ``task``, and return the training state."""
+    load_weights(checkpoint / "model.safetensors", task)
+    return torch.load(checkpoint / "training.pt", map_location="cpu", weights_only=True)

@@ -1,0 +1,101 @@
+"""What a run is made of, in one dataclass: the command line, the YAML files and config.json all spell its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import jsonargparse
+
+from .model import ModelConfig
+from .task import TaskConfig
+
+
+@dataclass
+class RunConfig:
+    """One training run.
+
+    Args:
+        data: "smartwatch" (ships with the project), "synthetic", or the path of a .pkl (MMSA) or .npz (ragged) file.
+        out: folder of the run; by default a new one under runs/.
+        task: "regression" or "classification", where it is not to follow from the data.
+        metrics: "mosi", "sims" or "accuracy", where it is not to follow from the data.
+        epochs: passes over the training split, at most.
+        patience: stop after this many epochs without a better validation metric.
+        batch_size: samples a batch and process.
+        accumulation: batches whose gradients are averaged into one step.
+        learning_rate: highest of the schedule, which rises over the first tenth of the steps and falls to 0 as a cosine.
+        weight_decay: of AdamW.
+        clip_norm: longest gradient that is not cut.
+        seed: of weights, order and dropout.
+        device: "auto" takes a GPU where there is one.
+        precision: "no" (float32), "bf16" or "fp16".
+        num_workers: processes that load data.
+        model: size and parts of the network.
+        objective: weights of the losses.
+    """
+
+    data: str = "smartwatch"
+    out: str | None = None
+    task: Literal["regression", "classification"] | None = None
+    metrics: Literal["mosi", "sims", "accuracy"] | None = None
+    epochs: int = 20
+    patience: int = 10
+    batch_size: int = 32
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    clip_norm: float = 1.0
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    num_workers: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: TaskConfig = field(default_factory=TaskConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "num_workers"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+
+
+def config_parser(**options: Any) -> jsonargparse.ArgumentParser:
+    """A parser with an option for every field, nested ones as ``--model.dim``."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, **options)
+    parser.add_class_arguments(RunConfig, None)
+    return parser
+
+
+def run_config(parser: jsonargparse.ArgumentParser, parsed: jsonargparse.Namespace) -> RunConfig:
+    """The configuration among what a parser of :func:`config_parser` has parsed."""
+    values = parser.instantiate_classes(parsed)
+    return RunConfig(**{field.name: values[field.name] for field in fields(RunConfig)})
+
+
+def make_config(content: Mapping[str, Any]) -> RunConfig:
+    """A run's configuration from nested fields, as config.json holds them; unknown or misfit fields are refused.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    parser = config_parser()
+    try:
+        return run_config(parser, parser.parse_object(dict(content)))
+    except jsonargparse.ArgumentError as error:
+        raise ValueError(f"config: {' '.join(str(error).split())}") from error
+
+
+def flat_fields(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields as ``{"model.dim": 32, ...}``."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        nested = isinstance(value, Mapping) and name in ("model", "objective", "distillation")
+        flat |= flat_fields(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return flat

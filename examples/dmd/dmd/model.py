@@ -1,0 +1,155 @@
+"""The DMD network for any set of modalities, any lengths, aligned or not (Eq. 1, 8 and 10 of arXiv 2303.13802)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gdkit import CrossmodalTransformer, DecoupledEncoder, DecoupledOutput, MultimodalTransformer
+
+from .layers import Gate, InputAdapter, ResidualHead, SequenceProjection, masked_mean
+
+
+@dataclass
+class ModelConfig:
+    """Size and parts of the network; the four ablations of the paper's Table 3 are the four switches.
+
+    Args:
+        dim: common width of all modalities.
+        num_heads: attention heads; divides ``dim``.
+        num_layers: blocks of every transformer.
+        memory_layers: blocks of self-attention over each modality's reinforced features; 0 leaves them as they are.
+        kernel_size: steps under the first convolution, one number or one a modality.
+        pool: average this many consecutive steps before the first convolution, one number or one a modality.
+        dropout: of embeddings, hidden layers and block results.
+        input_dropout: of the standardised input features.
+        attention_dropout: of attention weights; above 0 it is slow on a CPU.
+        feature_decoupling: split each modality into a shared and a private part (FD).
+        homo_gd: distil between the shared parts (HomoGD).
+        cross_attention: reinforce every modality by every other (CA).
+        hetero_gd: distil between the reinforced private parts (HeteroGD).
+    """
+
+    dim: int = 32
+    num_heads: int = 4
+    num_layers: int = 2
+    memory_layers: int = 0
+    kernel_size: int | dict[str, int] = 5
+    pool: int | dict[str, int] = 1
+    dropout: float = 0.1
+    input_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    feature_decoupling: bool = True
+    homo_gd: bool = True
+    cross_attention: bool = True
+    hetero_gd: bool = True
+
+
+class DMDOutput(NamedTuple):
+    """What :class:`DMD` returns; logits are (batch, num_outputs), features (batch, width), by modality.
+
+    Attributes:
+        output: the prediction of all modalities together, (batch, num_outputs).
+        joint_logits: the prediction of all shared features together, (batch, num_outputs).
+        shared_logits, shared_features: of each modality's shared part; what HomoGD reads.
+        private_logits, private_features: of each modality's reinforced private part; what HeteroGD reads.
+        present: (batch, modality), True where the modality has at least one real step.
+        decoupled: sequences and reconstructions of the encoder; None without feature decoupling.
+    """
+
+    output: Tensor
+    joint_logits: Tensor
+    shared_logits: dict[str, Tensor]
+    shared_features: dict[str, Tensor]
+    private_logits: dict[str, Tensor]
+    private_features: dict[str, Tensor]
+    present: Tensor
+    decoupled: DecoupledOutput | None
+
+
+class DMD(nn.Module):
+    """Decouple, reinforce, read out every modality, and fuse.
+
+    With a single modality there is nothing to reinforce it: cross-attention then falls away.
+
+    Args:
+        config: sizes and parts.
+        input_dims: width of each modality's raw features.
+        num_outputs: 1 for regression, else the number of classes.
+
+    Shape:
+        - inputs: mapping name -> (batch, time, input_dim), raw; masks: mapping name -> (batch, time) boolean.
+          Modalities may differ in time. Returns :class:`DMDOutput`.
+
+    Example:
+        >>> model = DMD(ModelConfig(dim=8, num_layers=1), {"language": 20, "vision": 10}, num_outputs=1)
+        >>> inputs = {"language": torch.randn(2, 6, 20), "vision": torch.randn(2, 9, 10)}
+        >>> masks = {name: torch.ones(x.shape[:2], dtype=torch.bool) for name, x in inputs.items()}
+        >>> model(inputs, masks).output.shape
+        torch.Size([2, 1])
+    """
+
+    def __init__(self, config: ModelConfig, input_dims: Mapping[str, int], num_outputs: int) -> None:
+        super().__init__()
+        self.config = config
+        self.names = tuple(input_dims)
+        dim, dropout = config.dim, config.dropout
+        options = {"dropout": dropout, "attention_dropout": config.attention_dropout}
+        self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout)
+        if config.feature_decoupling:
+            self.encoder = DecoupledEncoder(input_dims, dim, kernel_size=config.kernel_size)
+        else:
+            self.encoder = SequenceProjection(input_dims, dim, config.kernel_size)
+        self.joint = nn.ModuleDict(
+            {name: CrossmodalTransformer(dim, config.num_heads, config.num_layers, **options) for name in self.names}
+        )
+        self.multimodal = None
+        width = dim
+        if config.cross_attention and len(self.names) > 1:
+            memory = config.memory_layers
+            self.multimodal = MultimodalTransformer(
+                self.names, dim, config.num_heads, config.num_layers, num_memory_layers=memory, **options
+            )
+            width = (len(self.names) - 1) * dim
+        joint_width = len(self.names) * dim
+        self.shared_heads = nn.ModuleDict({name: ResidualHead(dim, num_outputs, dropout) for name in self.names})
+        self.private_heads = nn.ModuleDict({name: ResidualHead(width, num_outputs, dropout) for name in self.names})
+        self.joint_head = ResidualHead(joint_width, num_outputs, dropout)
+        self.private_gates = nn.ModuleDict({name: Gate(width) for name in self.names})
+        self.joint_gate = Gate(joint_width)
+        self.output_head = ResidualHead(len(self.names) * width + joint_width, num_outputs, dropout)
+        self.shared_dim, self.private_dim = dim, width
+
+    def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> DMDOutput:
+        """See the class for shapes."""
+        adapted = {name: self.adapter(name, inputs[name], masks[name]) for name in self.names}
+        masks = {name: mask for name, (_, mask) in adapted.items()}
+        encoded = self.encoder({name: x for name, (x, _) in adapted.items()}, masks)
+        decoupled = encoded if isinstance(encoded, DecoupledOutput) else None
+        shared = encoded if decoupled is None else decoupled.shared
+        private = encoded if decoupled is None else decoupled.private
+
+        shared_features = {name: masked_mean(shared[name], masks[name]) for name in self.names}
+        joint = [
+            masked_mean(self.joint[name](shared[name], target_mask=masks[name]), masks[name]) for name in self.names
+        ]
+        joint = torch.cat(joint, dim=-1)  # (batch, modality * dim)
+        reinforced = private if self.multimodal is None else self.multimodal(private, masks)
+        private_features = {name: masked_mean(reinforced[name], masks[name]) for name in self.names}
+
+        gated = [self.private_gates[name](private_features[name]) for name in self.names]
+        fused = torch.cat([*gated, self.joint_gate(joint)], dim=-1)
+        return DMDOutput(
+            output=self.output_head(fused),
+            joint_logits=self.joint_head(joint),
+            shared_logits={name: self.shared_heads[name](shared_features[name]) for name in self.names},
+            shared_features=shared_features,
+            private_logits={name: self.private_heads[name](private_features[name]) for name in self.names},
+            private_features=private_features,
+            present=torch.stack([masks[name].any(dim=1) for name in self.names], dim=1),
+            decoupled=decoupled,
+        )

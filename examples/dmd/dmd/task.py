@@ -1,0 +1,190 @@
+"""The DMD network and its objective in one module with one state dict (Eq. 2 to 9 and 11 of arXiv 2303.13802)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gdkit import DistillationGraph, GDOutput, GDUnit, ReconstructionLoss, SoftOrthogonalityLoss, TripletMarginLoss
+
+from .data import Batch
+from .model import DMD, DMDOutput
+
+
+@dataclass
+class DistillationConfig:
+    """The two GD-Units; every field as in :class:`gdkit.GDUnit`.
+
+    Args:
+        scorer: "linear" (the paper's), "mlp", "free", or null: equal weights.
+        normalize: "target" (the weights into each student sum to 1) or "graph" (the paper's: all weights sum to 1, which
+            drives them to the two modalities that agree best, and these may be the two worst).
+        temperature: of the softmax over the edges.
+        distance: between logits: "l1", "l2", "cosine" or "kl"; null: "l1" for regression, "kl" for classes.
+        distance_temperature: of "kl".
+        feature_distance: the same between features; null: none.
+        feature_weight: factor of the feature distances.
+        hidden_dim: width of the scorer's projections.
+        prior: weight of every edge (source, target) that the learned weights are kept near, in the order of
+            edges.csv; null: no prior.
+        prior_weight: factor of the squared distance to the prior.
+        detach_weights: the distances teach the students and never the edges.
+    """
+
+    scorer: str | None = "linear"
+    normalize: str = "target"
+    temperature: float = 1.0
+    distance: str | None = None
+    distance_temperature: float = 2.0
+    feature_distance: str | None = None
+    feature_weight: float = 1.0
+    hidden_dim: int = 32
+    prior: list[float] | None = None
+    prior_weight: float = 0.0
+    detach_weights: bool = False
+
+
+@dataclass
+class TaskConfig:
+    """Weights of the objective, total = task + node_weight * nodes + lambda_decoupling * decoupling
+    + lambda_distillation * (homogeneous + heterogeneous).
+
+    Args:
+        lambda_decoupling: the paper's lambda_1.
+        lambda_distillation: the paper's lambda_2.
+        gamma: weight of margin and orthogonality inside the decoupling loss.
+        margin: alpha of the triplet loss.
+        proportional_margin: make that margin proportional to the distance of the labels (regression).
+        orthogonality: "hinge", "absolute", "squared" or "signed" (as printed).
+        node_weight: weight of the mean task loss of the single modalities' predictions and the joint one, without which
+            nothing trains the logits that are distilled.
+        distillation: the two GD-Units.
+    """
+
+    lambda_decoupling: float = 0.1
+    lambda_distillation: float = 0.05
+    gamma: float = 0.1
+    margin: float = 0.1
+    proportional_margin: bool = False
+    orthogonality: str = "hinge"
+    node_weight: float = 1.0
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+
+
+class DMDTask(nn.Module):
+    """A DMD network with everything that trains it.
+
+    Args:
+        model: the network; its ``config`` says which parts are on.
+        config: weights of the objective.
+        task: "regression" (mean absolute error) or "classification" (cross-entropy).
+
+    Shape:
+        - batch: :class:`dmd.data.Batch`. Unlabelled samples (NaN or -100) count in no task loss and no triplet, and are
+          distilled and reconstructed like the others.
+
+    Returns:
+        A mapping: "loss" (scalar), "output" (batch,) values or (batch, class) logits, every term ("task", "nodes",
+        "reconstruction", "cycle", "margin", "orthogonality", "homogeneous", "heterogeneous"; unweighted scalars), "edges" (unit ->
+        mean weight of each edge over the samples in which it is present) and "features" (unit -> modality -> (batch,
+        width)).
+    """
+
+    def __init__(self, model: DMD, config: TaskConfig, task: str) -> None:
+        super().__init__()
+        if task not in ("regression", "classification"):
+            raise ValueError(f"task must be 'regression' or 'classification', got {task!r}")
+        self.model, self.config, self.task = model, config, task
+        regression = task == "regression"
+        if config.proportional_margin and not regression:
+            raise ValueError("proportional_margin needs labels with a distance; classes have none")
+        num_outputs = model.output_head.output.out_features
+        switches = {"homogeneous": model.config.homo_gd, "heterogeneous": model.config.hetero_gd}
+        widths = {"homogeneous": model.shared_dim, "heterogeneous": model.private_dim}
+        self.units = nn.ModuleDict()
+        if len(model.names) > 1:
+            graph = DistillationGraph.complete(model.names)
+            for name in (unit for unit, is_on in switches.items() if is_on):
+                self.units[name] = self._unit(graph, widths[name], num_outputs)
+        binning = "round" if regression else None
+        self.triplets = TripletMarginLoss(config.margin, binning=binning, proportional=config.proportional_margin)
+        self.orthogonality = SoftOrthogonalityLoss(config.orthogonality)
+        self.reconstruction = ReconstructionLoss()
+
+    def _unit(self, graph: DistillationGraph, feature_dim: int, logit_dim: int) -> GDUnit:
+        gd = self.config.distillation
+        distance = gd.distance or ("l1" if self.task == "regression" else "kl")
+        return GDUnit(
+            graph,
+            feature_dim,
+            logit_dim,
+            gd.hidden_dim,
+            scorer=gd.scorer,
+            normalize=gd.normalize,
+            temperature=gd.temperature,
+            distance=distance,
+            distance_temperature=gd.distance_temperature,
+            feature_distance=gd.feature_distance,
+            feature_weight=gd.feature_weight,
+            prior=gd.prior,
+            prior_weight=gd.prior_weight,
+            detach_weights=gd.detach_weights,
+        )
+
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        """Losses and outputs of one batch; see the class."""
+        config = self.config
+        out: DMDOutput = self.model(batch.inputs, batch.masks)
+        names, present = self.model.names, out.present
+        terms = {"task": self.task_loss(out.output, batch.labels)}
+        heads = [(out.joint_logits, present.any(dim=1))]
+        for logits in (out.shared_logits, out.private_logits):
+            heads += [(logits[name], present[:, i]) for i, name in enumerate(names)]
+        terms["nodes"] = torch.stack([self.task_loss(logits, batch.labels, real) for logits, real in heads]).mean()
+        loss = terms["task"] + config.node_weight * terms["nodes"]
+        if out.decoupled is not None:
+            parts = out.decoupled
+            terms["reconstruction"] = self.reconstruction(parts.coupled, parts.reconstruction, parts.masks)  # Eq. 2
+            terms["cycle"] = self.reconstruction(parts.private, parts.reencoded, parts.masks)  # Eq. 3
+            terms["margin"] = self.triplets(self._stack(out.shared_features), batch.labels, present)  # Eq. 4
+            terms["orthogonality"] = self.orthogonality(parts.shared, parts.private, parts.masks)  # Eq. 5
+            coupling = config.gamma * (terms["margin"] + terms["orthogonality"])
+            loss = loss + config.lambda_decoupling * (terms["reconstruction"] + terms["cycle"] + coupling)  # Eq. 6
+        read = {
+            "homogeneous": (out.shared_logits, out.shared_features),
+            "heterogeneous": (out.private_logits, out.private_features),
+        }
+        edges: dict[str, Tensor] = {}
+        for name, unit in self.units.items():
+            distilled: GDOutput = unit(*read[name], node_mask=present)
+            terms[name] = distilled.loss  # Eq. 7 to 9
+            loss = loss + config.lambda_distillation * distilled.loss  # Eq. 11
+            edges[name] = self._mean_weights(distilled.weights.detach(), unit.edge_index, present)
+        output = out.output[:, 0] if self.task == "regression" else out.output
+        features = {name: features for name, (_, features) in read.items()}
+        return {"loss": loss, "output": output, **terms, "edges": edges, "features": features}
+
+    def task_loss(self, logits: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
+        """Mean absolute error or cross-entropy over the labelled samples (of those that are real); 0 if there are none."""
+        if self.task == "regression":
+            labelled = ~labels.isnan()
+            losses = (logits[:, 0] - labels.nan_to_num()).abs()
+        else:
+            labelled = labels != -100
+            losses = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+        counted = labelled if real is None else labelled & real
+        return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
+
+    def _stack(self, features: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([features[name] for name in self.model.names], dim=1)  # (batch, modality, dim)
+
+    @staticmethod
+    def _mean_weights(weights: Tensor, edge_index: Tensor, present: Tensor) -> Tensor:
+        """Mean over the samples in which the edge is present, (batch, edge) to (edge,)."""
+        counts = present[:, edge_index].all(dim=1).sum(dim=0)
+        return weights.sum(dim=0) / counts.clamp(min=1)

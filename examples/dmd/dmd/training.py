@@ -1,0 +1,247 @@
+"""One training run: epochs, selection on the validation split, checkpoints, and one reading of the test split."""
+
+from __future__ import annotations
+
+import math
+import platform
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from . import checkpoint as ckpt
+from .config import RunConfig, flat_fields
+from .data import Batch, Recordings, make_loader, standardization_statistics
+from .evaluation import edge_names, evaluate
+from .metrics import SELECTION
+from .report import write_edges_csv, write_json, write_pictures, write_predictions_csv
+
+# What may differ when a run goes on: where it runs and how long, not what it computes.
+FREE_FIELDS = ("out", "device", "num_workers", "epochs", "patience")
+PACKAGES = ("gdkit", "torch", "torch-geometric", "numpy", "accelerate")
+
+
+class Run:
+    """Everything of one run that can be checked before it starts; :meth:`train` then does the work.
+
+    Args:
+        config: with ``out`` set.
+        recordings: the data.
+        resume: go on after the last finished epoch in ``config.out``.
+
+    Raises:
+        ValueError: if the folder holds a run and ``resume`` is off, or holds one of another configuration.
+        OSError: if the folder cannot be written.
+    """
+
+    def __init__(self, config: RunConfig, recordings: Recordings, *, resume: bool = False) -> None:
+        self.config, self.recordings, self.out = config, recordings, Path(config.out or ckpt.default_folder(config.data))
+        if config.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu or auto")
+        if resume:
+            self._check_same_config()
+        elif ckpt.holds_run(self.out):
+            raise ValueError(f"{self.out} already holds a run; --resume {self.out} goes on, another --out starts anew")
+        distillation = config.objective.distillation
+        self.metric, self.mode = SELECTION[recordings.metrics]
+        described = ckpt.describe(recordings)
+        torch.manual_seed(config.seed)
+        self.task = ckpt.build_task(config, described)
+        self.task.model.adapter.fit(standardization_statistics(recordings.splits["train"]))
+        self.checkpoint = ckpt.last_epoch(self.out) if resume else None
+        self.state: dict[str, Any] = {"epoch": 0, "history": [], "edges": [], "seconds": 0.0}
+        if self.checkpoint is not None:
+            self.state = ckpt.load_epoch(self.checkpoint, self.task)
+        self.accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision=config.precision,
+            gradient_accumulation_steps=config.accumulation,
+            log_with="tensorboard",
+            project_dir=self.out,
+            # A scorer that no distance moves has no gradient to wait for.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=distillation.detach_weights)],
+        )
+        self.out.mkdir(parents=True, exist_ok=True)
+        if self.accelerator.is_main_process:
+            ckpt.write_config(self.out, config, described)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether results.json is there, and no more epochs are asked for."""
+        done = self.state["epoch"] >= self.config.epochs or self._since_best() >= self.config.patience
+        return done and (self.out / "results.json").is_file()
+
+    def _check_same_config(self) -> None:
+        if not (self.out / "config.json").is_file():
+            return
+        saved, described = ckpt.read_config(self.out)
+        before, now = flat_fields(asdict(saved)), flat_fields(asdict(self.config))
+        for name in before.keys() | now.keys():
+            if name not in FREE_FIELDS and before.get(name) != now.get(name):
+                raise ValueError(
+                    f"{self.out} is a run of another config: {name} is {before.get(name)!r} there, {now.get(name)!r} here"
+                )
+        if described["sha256"] != self.recordings.sha256:
+            raise ValueError(f"{self.out} is a run on other data: {self.config.data} has changed since")
+
+    def _best(self) -> dict[str, Any]:
+        """The best epoch so far; the earlier one of equals."""
+        sign = 1 if self.mode == "min" else -1
+
+        def rank(row: Mapping[str, Any]) -> float:
+            value = row["valid"][self.metric]
+            return math.inf if math.isnan(value) else sign * value
+
+        return min(self.state["history"], key=rank)
+
+    def _since_best(self) -> int:
+        return self.state["epoch"] - self._best()["epoch"] if self.state["history"] else 0
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end, write everything, and return the content of results.json."""
+        config, splits = self.config, self.recordings.splits
+        accelerator = self.accelerator
+        accelerator.init_trackers("tensorboard")
+        optimizer = torch.optim.AdamW(self.task.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        options = {"shuffle": True, "seed": config.seed, "num_workers": config.num_workers}
+        loader = make_loader(splits["train"], config.batch_size, **options)
+        order = loader.generator
+        if "optimizer" in self.state:
+            optimizer.load_state_dict(self.state["optimizer"])
+        valid = make_loader(splits["valid"], config.batch_size)
+        self.module, optimizer, loader, valid = accelerator.prepare(self.task, optimizer, loader, valid)
+        accelerator.print(self._heading())
+        while self.state["epoch"] < config.epochs and self._since_best() < config.patience:
+            started, epoch = time.perf_counter(), self.state["epoch"] + 1
+            # All chance of an epoch follows from seed and number, so a resumed run repeats it exactly.
+            chance = config.seed * 100_003 + epoch
+            order.manual_seed(chance)
+            torch.manual_seed(chance + 7_919 * accelerator.process_index)
+            terms = self._train_epoch(loader, optimizer, epoch)
+            judged = evaluate(self.module, valid, self.recordings, "valid", accelerator)
+            self._record(terms, judged, optimizer.param_groups[0]["lr"], time.perf_counter() - started)
+            if accelerator.is_main_process:
+                if self._best()["epoch"] == epoch:
+                    ckpt.save_weights(self.out / "model.safetensors", self.task)
+                ckpt.save_epoch(self.out, epoch, self.task, self.state | {"optimizer": optimizer.state_dict()})
+            accelerator.wait_for_everyone()
+        return self._finish(valid)
+
+    def _train_epoch(self, loader: DataLoader[Batch], optimizer: Any, epoch: int) -> dict[str, float]:
+        """One pass; every batch counts in a step, also where ``accumulation`` does not divide their number."""
+        config, num_batches = self.config, len(loader)
+        steps_an_epoch = math.ceil(num_batches / config.accumulation)
+        sums: dict[str, Tensor] = {}
+        self.module.train()
+        hidden = None if self.accelerator.is_main_process else True  # None: hidden where the screen is not a terminal
+        for position, batch in enumerate(tqdm(loader, f"epoch {epoch}/{config.epochs}", leave=False, disable=hidden)):
+            step = (epoch - 1) * steps_an_epoch + position // config.accumulation
+            # The last step of an epoch may have fewer batches; accelerate divides by the full number all the same.
+            group = min(config.accumulation, num_batches - position // config.accumulation * config.accumulation)
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = config.learning_rate * schedule(step, config.epochs * steps_an_epoch)
+            with self.accelerator.accumulate(self.module):
+                out = self.module(batch)
+                self.accelerator.backward(out["loss"] * (config.accumulation / group))
+                if self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+            for name, value in out.items():
+                if isinstance(value, Tensor) and value.dim() == 0:
+                    sums[name] = sums.get(name, 0.0) + value.detach().float()
+        means = self.accelerator.reduce({name: value / num_batches for name, value in sums.items()}, "mean")
+        return {name: float(value) for name, value in means.items()}
+
+    def _record(self, terms: dict[str, float], judged: dict[str, Any], learning_rate: float, seconds: float) -> None:
+        """Keep an epoch's numbers, send them to TensorBoard, and say a line."""
+        state = self.state
+        state["epoch"] += 1
+        state["seconds"] += seconds
+        epoch, valid = state["epoch"], judged["terms"] | judged["metrics"]
+        numbers = {"learning_rate": learning_rate, "seconds": seconds}
+        state["history"].append({"epoch": epoch, "train": terms, "valid": valid, **numbers})
+        scalars = {f"train/{name}": value for name, value in terms.items()}
+        scalars |= {f"valid/{name}": value for name, value in valid.items()}
+        for unit, weights in judged["edges"].items():
+            for (source, target), weight in zip(edge_names(self.task), weights, strict=True):
+                row = {"epoch": epoch, "unit": unit, "source": source, "target": target, "weight": weight}
+                state["edges"].append(row)
+                scalars[f"{unit}/{source}_to_{target}"] = weight
+        self.accelerator.log(scalars | numbers, step=epoch)
+        best = "  best so far" if self._best()["epoch"] == epoch else ""
+        value = f"valid {self.metric} {valid[self.metric]:.4f}"
+        self.accelerator.print(f"epoch {epoch:3d}  loss {terms['loss']:8.4f}  {value}  {seconds:5.1f} s{best}", flush=True)
+
+    def _finish(self, valid: DataLoader[Batch]) -> dict[str, Any]:
+        """Read the test split, once, with the best epoch's weights, and write what the run found."""
+        accelerator, recordings, out = self.accelerator, self.recordings, self.out
+        ckpt.load_weights(out / "model.safetensors", self.task)
+        test = accelerator.prepare(make_loader(recordings.splits["test"], self.config.batch_size))
+        judged = {
+            "valid": evaluate(self.module, valid, recordings, "valid", accelerator),
+            "test": evaluate(self.module, test, recordings, "test", accelerator),
+        }
+        results = {
+            "test": judged["test"]["metrics"],
+            "valid": judged["valid"]["metrics"],
+            "best_epoch": self._best()["epoch"],
+            "config": asdict(self.config),
+            "seed": self.config.seed,
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "data": {"path": recordings.path, "sha256": recordings.sha256, "sizes": recordings.sizes},
+            "seconds": self.state["seconds"],
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        if accelerator.is_main_process:
+            write_edges_csv(out / "edges.csv", self.state["edges"])
+            write_predictions_csv(out / "predictions.csv", {name: part["predictions"] for name, part in judged.items()})
+            write_json(out / "history.json", self.state["history"])
+            predictions = judged["test"]["predictions"]
+            write_pictures(
+                out,
+                recordings_task=recordings.task,
+                classes=recordings.classes,
+                history=self.state["history"],
+                edges=self.state["edges"],
+                truth=predictions["truth"],
+                prediction=predictions["prediction"],
+                embeddings=judged["test"]["features"],
+                labels=predictions["truth"],
+            )
+            write_json(out / "results.json", results)  # last: its presence says that the run is finished
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        accelerator.wait_for_everyone()
+        return results
+
+    def _heading(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.task.parameters())
+        sizes = ", ".join(f"{split} {size}" for split, size in self.recordings.sizes.items())
+        start = f", from epoch {self.state['epoch'] + 1}" if self.state["epoch"] else ""
+        device = f"{self.accelerator.device}, {self.accelerator.num_processes} process(es)"
+        return f"{self.config.data}: {sizes}; {parameters:,} parameters on {device}; into {self.out}{start}"
+
+
+def schedule(step: int, total: int) -> float:
+    """Factor of the learning rate: up over the first tenth of the steps, then down to 0 as a cosine."""
+    rise = min(1.0, (step + 1) / max(1.0, 0.1 * total))
+    return rise * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def peak_memory_mb() -> float:
+    """Most memory the process has held: on the GPU where one is used, else resident."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

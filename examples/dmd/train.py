@@ -1,0 +1,69 @@
+"""Train DMD: `python examples/dmd/train.py --data smartwatch`; `--help` lists every option."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from dmd.checkpoint import default_folder, last_epoch, read_config
+from dmd.command import one_line_errors, option_value, with_underscores
+from dmd.config import RunConfig, config_parser, flat_fields, run_config
+from dmd.data import load
+from dmd.runs import finish, prepare_runs, saved_seeds, summarise
+
+
+def resume_defaults(resumed: str) -> dict[str, object]:
+    """What the run in a folder was started with; a folder without a checkpoint has nothing to go on from.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    root = Path(resumed)
+    if not root.is_dir():
+        raise FileNotFoundError(f"--resume {resumed}: there is no such folder")
+    started = [folder for folder in (root, *sorted(root.glob("seed-*"))) if last_epoch(folder)]
+    if not started:
+        warnings.warn(f"{resumed} has no checkpoint; training starts over", stacklevel=2)
+        return {"out": resumed}
+    config, _ = read_config(started[0])
+    return flat_fields(asdict(config)) | {"out": resumed, "seeds": saved_seeds(root)}
+
+
+def parse(arguments: list[str]) -> tuple[RunConfig, list[int], bool]:
+    """The configuration, the seeds, and whether to resume.
+
+    Raises:
+        ValueError, OSError, jsonargparse.ArgumentError: what is wrong with the arguments.
+    """
+    arguments = with_underscores(arguments)
+    parser = config_parser(prog="train.py", description="Train the DMD emotion-recognition model on one data set.")
+    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="run each of these seeds, into OUT/seed-N")
+    parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
+    resumed = option_value(arguments, "--resume")
+    if resumed is not None:
+        parser.set_defaults(resume_defaults(resumed))
+    parsed = parser.parse_args(arguments)
+    config = run_config(parser, parsed)
+    if resumed is not None and Path(config.out or "").resolve() != Path(resumed).resolve():
+        raise ValueError(f"--resume {resumed} goes on in its own folder, but --out is {config.out}")
+    if len(set(parsed.seeds)) < len(parsed.seeds):
+        raise ValueError(f"--seeds must all differ, got {parsed.seeds}")
+    return replace(config, out=config.out or str(default_folder(config.data))), parsed.seeds, resumed is not None
+
+
+def main(arguments: list[str]) -> None:
+    """Check everything, then train, then show the results."""
+    with one_line_errors():
+        config, seeds, resume = parse(arguments)
+        recordings = load(config.data, task=config.task, metrics=config.metrics)
+        runs = prepare_runs(config, seeds, recordings, resume=resume)
+    results = [finish(run) for run in runs]
+    if seeds and runs[0].accelerator.is_main_process:
+        print(f"\n{summarise(Path(config.out or ''), results)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
