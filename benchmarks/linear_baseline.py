@@ -2,7 +2,7 @@
 
 Regression: ridge regression on the mean of each column over the steps of a sample, the penalty chosen by five-fold
 cross-validation that keeps the clips of a video together. Classification: logistic regression on each column's mean and
-standard deviation, penalty 1. Each modality alone, then all together. Everything is standardised and fitted on the train
+standard deviation, penalty 1. Each modality alone, then all together. All is standardised and fitted on the train
 split; the table is of the test split. Run it from the repository's root:
 
     python benchmarks/linear_baseline.py --data smartwatch

@@ -16,15 +16,15 @@ class _Dtype:
     """Stands in for `numpy.dtype`: booleans, numbers and strings of fixed length."""
 
     def __init__(self, text: str, *_: object) -> None:
-        self.value = np.dtype(text) if isinstance(text, str) else np.dtype("O")
-        if self.value.kind not in "biufcSU":
+        self.plain = np.dtype(text) if isinstance(text, str) else np.dtype("O")
+        if self.plain.kind not in "biufcSU":
             raise pickle.UnpicklingError(f"dtype {text!r} is refused; numbers and strings of fixed length pass")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, byte_order, subarray, names, fields, *_ = state
         if subarray is not None or names is not None or fields is not None:
             raise pickle.UnpicklingError("a structured dtype is refused; numbers and strings of fixed length pass")
-        self.value = self.value.newbyteorder(byte_order)
+        self.plain = self.plain.newbyteorder(byte_order)
 
 
 class _Array:
@@ -35,14 +35,14 @@ class _Array:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, is_fortran, data = state
-        self.value = np.frombuffer(data, dtype.value).reshape(shape, order="F" if is_fortran else "C")
+        self.value = np.frombuffer(data, dtype.plain).reshape(shape, order="F" if is_fortran else "C")
 
 
 class _Scalar(_Array):
     """Stands in for numpy's `scalar`."""
 
     def __init__(self, dtype: _Dtype, data: bytes) -> None:
-        self.value = np.ndarray((), dtype.value, buffer=data)[()]
+        self.value = np.ndarray((), dtype.plain, buffer=data)[()]
 
 
 _ALLOWED: dict[tuple[str, str], type] = {
@@ -70,8 +70,10 @@ class _Unpickler(pickle.Unpickler):
 
 def _resolve(value: Any) -> Any:
     """Replace the stand-ins by what they hold."""
-    if isinstance(value, _Array | _Dtype):
+    if isinstance(value, _Array):
         return value.value
+    if isinstance(value, _Dtype):
+        return value.plain
     if isinstance(value, dict):
         return {_resolve(key): _resolve(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -1,0 +1,97 @@
+"""convert.py: what it writes, load reads; and the linear baseline reads that."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dmd.data import load, synthetic
+
+from benchmarks.linear_baseline import linear_baseline, markdown_table
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def convert(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "examples" / "dmd" / "convert.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Six samples, two a split; the modality "watch" as CSV, "camera" as NumPy and absent in s0."""
+    source = tmp_path / "recordings"
+    (source / "watch").mkdir(parents=True)
+    (source / "camera").mkdir()
+    lines = ["id,split,label"]
+    for i, split in enumerate(["train", "train", "valid", "valid", "test", "test"]):
+        lines.append(f"s{i},{split},{'walk' if i % 2 else 'run'}")
+        rows = "\n".join(f"{i},{step},0.5" for step in range(i + 1))
+        (source / "watch" / f"s{i}.csv").write_text(f"x,y,z\n{rows}\n")
+        if i:
+            np.save(source / "camera" / f"s{i}.npy", np.full((2, 4), i))
+    (source / "samples.csv").write_text("\n".join(lines) + "\n")
+    return source
+
+
+def test_a_folder_of_classes(folder, tmp_path):
+    done = convert("folder", folder, tmp_path / "out.npz")
+    assert (done.returncode, done.stderr) == (0, "")
+    recordings = load(str(tmp_path / "out.npz"))
+    assert recordings.dims == {"camera": 4, "watch": 3}
+    assert recordings.classes == ("run", "walk")
+    train = recordings.splits["train"]
+    assert train.ids == ["s0", "s1"]
+    assert train.labels.tolist() == [0, 1]
+    assert [len(steps) for steps in train.inputs["camera"]] == [0, 2]
+    np.testing.assert_array_equal(train.inputs["watch"][1], [[1, 0, 0.5], [1, 1, 0.5]])
+
+
+def test_a_folder_of_real_labels(folder, tmp_path):
+    text = (folder / "samples.csv").read_text().replace("label", "value").replace("run", "-1.5").replace("walk", "")
+    (folder / "samples.csv").write_text(text)
+    assert convert("folder", folder, tmp_path / "out.npz").returncode == 0
+    recordings = load(str(tmp_path / "out.npz"))
+    assert recordings.task == "regression"
+    np.testing.assert_array_equal(recordings.splits["train"].labels, np.float32([-1.5, np.nan]))
+
+
+def test_faults_are_one_line_and_status_2(folder, tmp_path):
+    target = tmp_path / "out.npz"
+    (folder / "watch" / "s1.csv").write_text("x,y\n1,2\n")
+    faults = [convert("folder", folder, target), convert("folder", tmp_path / "nowhere", target)]
+    (folder / "samples.csv").write_text("id,split\na,train\n")
+    faults.append(convert("folder", folder, target))
+    for done, words in zip(faults, ("files of one width, got [2, 3]", "samples.csv", "needs the columns"), strict=True):
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not target.exists()
+
+
+def test_the_smartwatch_form(tmp_path):
+    generator = np.random.default_rng(0)
+    signals = [generator.normal(size=(9, 6)), generator.normal(size=(6, 6))]
+    data = {"X": signals, "y": np.array([1, 0]), "subject": np.array([3, 4]), "y_labels": ["A", "B"]}
+    np.save(tmp_path / "raw.npy", np.array(data, dtype=object))
+    assert convert("smartwatch", tmp_path / "raw.npy", tmp_path / "out.npz").returncode == 0
+    with np.load(tmp_path / "out.npz") as file:
+        assert file["signals"].dtype == np.int16
+        assert file["offsets"].tolist() == [0, 4, 7]
+        assert file["person"].tolist() == [3, 4]
+        values = file["signals"] * file["scales"]
+    wanted = np.concatenate([(steps[0 : len(steps) - 1 : 2] + steps[1::2]) / 2 for steps in signals])
+    np.testing.assert_allclose(values, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_linear_baseline_finds_the_reliable_modality(task):
+    recordings = synthetic((200, 20, 200), task=task, absent=0.05, unlabelled=0.1)
+    results = linear_baseline(recordings)
+    metric, sign = ("mae", -1) if task == "regression" else ("accuracy", 1)
+    scores = [sign * results[name][metric] for name in ("language", "vision", "acoustic")]
+    assert scores == sorted(scores, reverse=True)
+    assert list(results) == ["language", "vision", "acoustic", "all"]
+    assert markdown_table(results).count("\n") == 5
+    assert linear_baseline(recordings, with_valid=True).keys() == results.keys()
