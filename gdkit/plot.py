@@ -103,7 +103,7 @@ def edge_curves(
     ax: Axes | None = None,
     title: str | None = None,
     epochs: ArrayLike | None = None,
-    uniform: bool = True,
+    mean: bool = True,
 ) -> Axes:
     """Every edge's weight over the epochs, a labelled line an edge: colour by teacher, dashes by student.
 
@@ -113,7 +113,7 @@ def edge_curves(
         ax: where to draw; a new Figure if left out.
         title: text above the picture.
         epochs: where each row of ``history`` stands on the horizontal axis; 1, 2, ... if left out.
-        uniform: draw a thin line at ``1 / num_edges``, where all edges weigh the same.
+        mean: draw a thin line at the mean weight: ``1 / num_edges`` where all weights sum to 1.
 
     Shape:
         - history: ``(epoch, edge)``, or a list of ``(edge,)`` tensors
@@ -131,7 +131,7 @@ def edge_curves(
         >>> graph = DistillationGraph.complete(["language", "vision"])
         >>> axes = edge_curves(graph, [torch.tensor([0.5, 0.5]), torch.tensor([0.7, 0.3])])
         >>> [line.get_label() for line in axes.lines]
-        ['language -> vision', 'vision -> language', 'uniform']
+        ['language -> vision', 'vision -> language', 'mean']
 
     References:
         Li, Wang, Cui: Decoupled Multimodal Distilling for Emotion Recognition, CVPR 2023, Fig. 5.
@@ -150,8 +150,9 @@ def edge_curves(
         style = _plotting.LINE_STYLES[graph.names.index(target) % len(_plotting.LINE_STYLES)]
         marker = "o" if count == 1 else None
         ax.plot(at, values[:, edge], color=color, linestyle=style, marker=marker, label=f"{source} -> {target}")
-    if uniform:
-        ax.axhline(1 / graph.num_edges, color="#888888", linewidth=0.7, label="uniform", zorder=0)
+    finite = values[np.isfinite(values)]
+    if mean and len(finite):
+        ax.axhline(finite.mean(), color="#888888", linewidth=0.7, label="mean", zorder=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
     ax.set(xlabel="epoch", ylabel="edge weight", title=title or "")

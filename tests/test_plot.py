@@ -89,21 +89,22 @@ def test_curves_label_every_edge():
     axes = draw(edge_curves(GRAPH, history))
     lines = axes.lines
     assert [line.get_label() for line in lines] == [f"{source} -> {target}" for source, target in GRAPH.edges] + [
-        "uniform"
+        "mean"
     ]
     for edge in range(6):
         np.testing.assert_allclose(lines[edge].get_ydata(), history[:, edge].detach().float())
         np.testing.assert_array_equal(lines[edge].get_xdata(), [1, 2, 3, 4, 5])
-    assert lines[6].get_ydata()[0] == pytest.approx(1 / 6)
+    assert lines[6].get_ydata()[0] == pytest.approx(history.float().mean().item())
     assert len({(line.get_color(), str(line.get_linestyle())) for line in lines[:6]}) >= 5
     assert texts(axes.get_legend().get_texts())[0] == "language -> vision"
 
 
 def test_curves_options():
-    axes = draw(edge_curves(STAR, [torch.tensor([0.4, 0.6])], epochs=[7], uniform=False, title="one epoch"))
+    axes = draw(edge_curves(STAR, [torch.tensor([0.4, 0.6])], epochs=[7], mean=False, title="one epoch"))
     assert [line.get_xdata().tolist() for line in axes.lines] == [[7], [7]]
     assert axes.lines[0].get_marker() == "o"  # one epoch is a point; a line would not show
     draw(edge_curves(DistillationGraph.complete("abcdef"), np.full((3, 30), 1 / 30)))
+    assert len(draw(edge_curves(STAR, np.full((3, 2), np.nan))).lines) == 2
 
 
 def embeddings(samples=12, dim=4, names=("language", "vision")):

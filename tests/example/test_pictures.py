@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
-from dmd.pictures import _confusion, _edge_weights, _heatmaps, _predictions
+from dmd.pictures import _confusion, _edge_weights, _heatmaps, _losses, _predictions
 from dmd.report import write_pictures
 
 NAMES = ("language", "vision", "acoustic")
@@ -32,7 +32,11 @@ def run(task="regression", names=NAMES, units=("homogeneous", "heterogeneous"), 
         "recordings_task": task,
         "classes": () if task == "regression" else tuple(f"class {i}" for i in range(num_classes)),
         "history": [
-            {"epoch": e + 1, "train": {"loss": 1.0, "task": 0.7, "off": 0.0}, "valid": {"loss": 1.1, **metrics}}
+            {
+                "epoch": e + 1,
+                "train": {"loss": 1.0, "task": 0.7, "margin": 0.1 * e, "off": 0.0},
+                "valid": {"loss": 1.1, **metrics},
+            }
             for e in range(epochs)
         ],
         "edges": [
@@ -106,6 +110,21 @@ def test_edge_rows_become_a_table_in_graph_order():
     assert graph.edges == (("a", "b"), ("a", "c"))
     assert epochs.tolist() == [1, 2]
     assert weights.tolist() == [[0.2, 0.9], [0.4, 0.6]]
+
+
+def test_loss_panels():
+    history = run()["history"]
+    panels = {ax.get_title(): ax for ax in _losses(history, best_epoch=2).axes}
+    shown = {title: [text.get_text() for text in ax.get_legend().get_texts()] for title, ax in panels.items()}
+    assert shown == {
+        "loss": ["train loss", "valid loss"],
+        "terms of the training loss": ["task", "margin"],  # what is always 0 is switched off
+        "validation error": ["mae"],
+        "validation scores": ["acc7"],
+    }
+    assert panels["terms of the training loss"].get_yscale() == "log"
+    history[0]["train"]["task"] = -0.5
+    assert _losses(history, best_epoch=None).axes[1].get_yscale() == "symlog"
 
 
 def test_confusion_counts_and_shares():

@@ -116,8 +116,9 @@ def _losses(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Fig
         for (style, color), (label, values) in zip(product(STYLES, COLORS), lines.items(), strict=False):
             marker = "o" if len(epochs) == 1 else None
             ax.plot(epochs, values, color=color, linestyle=style, marker=marker, label=label)
-        if title.startswith("terms") and np.nanmin(list(lines.values())) > 0:
-            ax.set_yscale("log")  # terms differ by orders of magnitude
+        if title == "terms of the training loss":  # they differ by orders of magnitude, and some can be negative
+            negative = np.nanmin(list(lines.values())) < 0
+            ax.set_yscale("symlog", linthresh=1e-3) if negative else ax.set_yscale("log")
         _mark(ax, best_epoch)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.25)
