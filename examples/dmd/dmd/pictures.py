@@ -6,7 +6,7 @@ They are drawn without pyplot, so that a machine without a display draws them to
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,7 @@ def _losses(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Fig
     epochs = [epoch["epoch"] for epoch in history]
     figure, axes = _panels(len(panels), 5.8, 3.4, columns=2 if len(panels) == 4 else None)
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
-        for (style, color), (label, values) in zip(product(STYLES, COLORS), lines.items(), strict=False):
+        for (label, values), color, style in zip(lines.items(), cycle(COLORS), cycle(STYLES), strict=False):
             marker = "o" if len(epochs) == 1 else None
             ax.plot(epochs, values, color=color, linestyle=style, marker=marker, label=label)
         if title == "terms of the training loss":  # they differ by orders of magnitude, and some can be negative
