@@ -71,14 +71,15 @@ def linear_baseline(recordings: Recordings, *, with_valid: bool = False) -> dict
         )
         for name in recordings.names
     }
-    columns["all"] = tuple(np.concatenate(parts, axis=1) for parts in zip(*columns.values(), strict=True))
+    train_parts, test_parts = zip(*columns.values(), strict=True)
+    columns["all"] = np.concatenate(train_parts, axis=1), np.concatenate(test_parts, axis=1)
     results: dict[str, dict[str, float]] = {}
     for name, (train_columns, test_columns) in columns.items():
         model = LogisticRegression(max_iter=5000) if is_classification else RidgeCV(PENALTIES, cv=folds(labelled_ids))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(train_columns[is_labelled], train.labels[is_labelled])
-        results[name] = compute_metrics(model.predict(test_columns), test.labels, recordings.metrics)
+        results[name] = compute_metrics(np.asarray(model.predict(test_columns)), test.labels, recordings.metrics)
     return results
 
 

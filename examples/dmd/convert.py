@@ -11,6 +11,7 @@ python convert.py smartwatch WATCH_DATASET.npy OUT.npz
 
 import argparse
 import csv
+import pickle
 import sys
 from pathlib import Path
 
@@ -50,6 +51,10 @@ def convert_folder(source: Path, target: Path) -> None:
     else:
         arrays["classes"], arrays["action"] = np.unique([sample["label"] for sample in samples], return_inverse=True)
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
+        if folder.name in arrays:
+            raise ValueError(
+                f"{folder}: a modality cannot be called '{folder.name}', the file has an entry of that name"
+            )
         sequences = [_read_steps(folder, sample["id"]) for sample in samples]
         widths = {steps.shape[1] for steps in sequences if steps is not None}
         if len(widths) != 1:
@@ -77,11 +82,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("form", choices=("folder", "smartwatch"))
     parser.add_argument("source", type=Path)
-    parser.add_argument("target", type=Path, help="an .npz file")
+    parser.add_argument("target", type=Path, help="the .npz file to write")
     arguments = parser.parse_args()
+    if arguments.target.suffix != ".npz":
+        parser.error(f"the target must be an .npz file, got {arguments.target}")
     try:
         {"folder": convert_folder, "smartwatch": convert_smartwatch}[arguments.form](arguments.source, arguments.target)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
         print(f"convert.py: {error}", file=sys.stderr)
         return 2
     print(f"wrote {arguments.target}")

@@ -63,11 +63,14 @@ def test_faults_are_one_line_and_status_2(folder, tmp_path):
     faults = [convert("folder", folder, target), convert("folder", tmp_path / "nowhere", target)]
     (folder / "samples.csv").write_text("id,split\na,train\n")
     faults.append(convert("folder", folder, target))
-    for done, words in zip(faults, ("files of one width, got [2, 3]", "samples.csv", "needs the columns"), strict=True):
+    faults.append(convert("smartwatch", folder / "samples.csv", target))
+    words_of = ("files of one width, got [2, 3]", "samples.csv", "needs the columns", "convert.py: ")
+    for done, words in zip(faults, words_of, strict=True):
         assert done.returncode == 2
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
     assert not target.exists()
+    assert convert("folder", folder, tmp_path / "out.csv").returncode == 2
 
 
 def test_the_smartwatch_form(tmp_path):

@@ -89,7 +89,7 @@ def _read_split(where: str, entries: dict[str, Any], names: list[str], metrics: 
 def _lengths(where: str, entries: dict[str, Any], key: str, features: np.ndarray) -> np.ndarray:
     """Number of real steps of each sample; 0 where all its frames are zero, whatever the file says."""
     num_samples, num_steps, _ = features.shape
-    is_used = features.any(axis=2)  # (batch, time)
+    is_used = np.any(features, axis=2)  # (batch, time)
     if f"{key}_lengths" in entries:
         lengths = _numbers(where, entries, f"{key}_lengths", (num_samples,))
         is_wrong = ~((lengths >= 1) & (lengths <= num_steps) & (lengths == np.floor(lengths)))
