@@ -1,0 +1,108 @@
+"""Attention against the plain loop of benchmarks/naive.py: values, weights and gradients under every mask."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import naive
+from gdkit.attention import attention, attention_with_weights
+from gdkit.testing import check_permutation_equivariance, masks
+
+
+@st.composite
+def calls(draw):
+    batch, heads, num_queries, num_keys = (draw(st.integers(1, limit)) for limit in (2, 2, 4, 4))
+    width, dtype = draw(st.sampled_from((1, 2, 5, 16))), draw(st.sampled_from((torch.float32, torch.float64)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    shapes = [(batch, heads, steps, width) for steps in (num_queries, num_keys, num_keys)]
+    tensors = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+    options = {
+        "key_mask": draw(st.none() | masks(batch, num_keys)),
+        "query_mask": draw(st.none() | masks(batch, num_queries)),
+        "band": draw(st.sampled_from((None, 0, 1, -1, -5))),
+    }
+    return tensors, options
+
+
+@given(calls())
+def test_attention_is_the_plain_loop(call):
+    tensors, options = call
+    loop_leaves = [x.double().requires_grad_() for x in tensors]
+    wanted, weights = naive.attention(*loop_leaves, **options)
+    gradients = torch.autograd.grad(wanted.square().sum(), loop_leaves)
+    tolerance = 1e-9 if tensors[0].dtype == torch.float64 else 1e-4
+    for plain in (False, True):
+        leaves = [x.clone().requires_grad_() for x in tensors]
+        if plain:
+            output, got = attention_with_weights(*leaves, **options)
+            torch.testing.assert_close(got.double(), weights, rtol=tolerance, atol=tolerance)
+        else:
+            output = attention(*leaves, **options)
+        torch.testing.assert_close(output.double(), wanted, rtol=tolerance, atol=tolerance)
+        for ours, loops in zip(torch.autograd.grad(output.square().sum(), leaves), gradients):
+            torch.testing.assert_close(ours.double(), loops, rtol=tolerance, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("width", [3, 16])
+def test_gradients_by_finite_differences(width):
+    query, key, value = (torch.randn(2, 1, 3, width, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    key_mask = torch.tensor([[True, False, True], [False, False, False]])
+    for function in (attention, lambda *heads, **masks: attention_with_weights(*heads, **masks)[0]):
+        assert torch.autograd.gradcheck(lambda *x, f=function: f(*x, key_mask=key_mask, band=1), (query, key, value))
+
+
+def test_a_query_that_sees_nothing_gives_zeros_and_zero_gradients():
+    heads = torch.randn(2, 2, 4, 5, requires_grad=True)
+    for options in ({"key_mask": torch.zeros(2, 4, dtype=torch.bool)}, {"band": -4}):
+        for output in (
+            attention(heads, heads, heads, **options),
+            *attention_with_weights(heads, heads, heads, **options),
+        ):
+            assert not output.any()
+            (gradient,) = torch.autograd.grad(output.sum(), heads, retain_graph=True)
+            assert not gradient.any()
+    empty = torch.zeros(2, 2, 0, 5)
+    assert torch.equal(attention(heads, empty, empty), torch.zeros_like(heads))
+
+
+def test_attention_follows_the_batch():
+    key_mask = torch.rand(4, 7) > 0.4
+    check_permutation_equivariance(
+        lambda query, key, mask: attention(query, key, key, key_mask=mask, band=2),
+        torch.randn(4, 2, 6, 5),
+        torch.randn(4, 2, 7, 5),
+        key_mask,
+    )
+
+
+def test_dropout_drops_weights_and_keeps_their_mean():
+    value = torch.ones(1, 1, 2000, 4)
+    output = attention(torch.randn(1, 1, 50, 4), torch.randn(1, 1, 2000, 4), value, dropout=0.5)
+    assert output.std() > 0
+    assert abs(output.mean().item() - 1) < 0.05
+
+
+X = torch.zeros(2, 3, 4, 5)
+
+ERRORS = [
+    (lambda: attention(X[0], X, X), "attention: query must have shape (batch, heads, query, head_dim), got (3, 4, 5)"),
+    (lambda: attention(X, X[..., :4], X), "attention: key must have shape (2, 3, 4, 5), got (2, 3, 4, 4)"),
+    (lambda: attention(X, X, X[:, :, :2]), "attention: value must have shape (2, 3, 4, 5), got (2, 3, 2, 5)"),
+    (
+        lambda: attention(X, X, X, key_mask=torch.ones(2, 4)),
+        "attention: key_mask must be boolean (True = real or present), got torch.float32",
+    ),
+    (
+        lambda: attention(X, X, X, query_mask=torch.ones(2, 5, dtype=torch.bool)),
+        "attention: query_mask must have shape (2, 4), got (2, 5)",
+    ),
+    (lambda: attention(X, X, X, dropout=1.0), "attention: dropout must be in [0, 1), got 1.0"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), ERRORS, ids=[message[:60] for _, message in ERRORS])
+def test_errors_name_argument_wanted_and_given(call, message):
+    with pytest.raises((ValueError, TypeError)) as error:
+        call()
+    assert str(error.value) == message
