@@ -230,14 +230,14 @@ def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: Sequence[str]
     np.add.at(counts, (truth, prediction), 1)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     longest = 0.08 * max(map(len, classes))
-    size = max(2.5, 0.34 * count)
+    size, fontsize = max(2.5, 0.34 * count), 10 if count <= 10 else 8
     figure, (ax,) = _panels(1, size + longest + 1.6, size + longest + 1.0)
     image = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in zip(*counts.nonzero(), strict=True):
         color = "white" if share[row, column] > 0.5 else "black"
-        ax.text(column, row, str(counts[row, column]), ha="center", va="center", color=color, fontsize=8)
-    ax.set_xticks(range(count), classes, rotation=90, fontsize=8)
-    ax.set_yticks(range(count), classes, fontsize=8)
+        ax.text(column, row, str(counts[row, column]), ha="center", va="center", color=color, fontsize=fontsize)
+    ax.set_xticks(range(count), classes, rotation=90, fontsize=fontsize)
+    ax.set_yticks(range(count), classes, fontsize=fontsize)
     ax.set_xticks(np.arange(count - 1) + 0.5, minor=True)
     ax.set_yticks(np.arange(count - 1) + 0.5, minor=True)
     ax.grid(which="minor", color="#dddddd", linewidth=0.5)
