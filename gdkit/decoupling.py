@@ -138,8 +138,8 @@ class DecoupledEncoder(nn.Module):
                 f"{owner}: {argument} has {x.shape[1]} steps, fewer than its kernel_size {kernel_size}; "
                 "padding='same' takes any number"
             )
-        if x.shape[1] == 0:  # no steps at all: an absent node, which the convolution would refuse
-            return x.new_zeros(x.shape[0], 0, self.dim), mask
+        if x.shape[1] == 0:  # an absent node; through one step of zeros, so that the weights still get a gradient
+            return self.projection[name](x.new_zeros(x.shape[0], x.shape[2], 1)).transpose(1, 2)[:, :0], mask
         x = self.projection[name](x.transpose(1, 2)).transpose(1, 2)  # (batch, time, dim)
         if mask is None:
             return x, None
