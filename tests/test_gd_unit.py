@@ -187,11 +187,9 @@ def test_an_absent_node_leaves_the_unit_of_the_others():
     )
     state = {name: value for name, value in whole.state_dict().items() if "vision" not in name}
     pair.load_state_dict({**state, "prior": torch.full((2,), 0.2)})
-    wanted = pair(logits[:, ::2], {"language": features[:, 0], "acoustic": features[:, 2]})
-    spoiled = (
-        torch.where(node_mask[..., None], logits, torch.nan),
-        torch.where(node_mask[..., None], features, torch.nan),
-    )
+    there = logits[:, ::2].clone().requires_grad_()
+    wanted = pair(there, {"language": features[:, 0], "acoustic": features[:, 2]})
+    spoiled = [torch.where(node_mask[..., None], x, torch.nan).requires_grad_() for x in (logits, features)]
     got = whole(*spoiled, node_mask)
     kept = torch.tensor(["vision" not in edge for edge in GRAPH.edges])
     torch.testing.assert_close(got.loss, wanted.loss)
@@ -199,6 +197,12 @@ def test_an_absent_node_leaves_the_unit_of_the_others():
     torch.testing.assert_close(got.distances[:, kept], wanted.distances)
     torch.testing.assert_close(got.per_sample, wanted.per_sample)
     assert not got.weights[:, ~kept].any()
+    got.loss.backward()
+    wanted.loss.backward()
+    torch.testing.assert_close(spoiled[0].grad[:, ::2], there.grad)
+    for leaf in (*spoiled, *whole.parameters()):
+        assert leaf.grad.isfinite().all()
+    torch.testing.assert_close(whole.scorer.edge_score.weight.grad, pair.scorer.edge_score.weight.grad)
 
 
 @pytest.mark.parametrize("normalize", ["graph", "target"])
