@@ -29,7 +29,7 @@ def attention(
 
     Args:
         query, key, value: the heads; :math:`d` is their width before any padding.
-        key_mask: True where the key is real.
+        key_mask: True where the key is real; what stands elsewhere must still be finite.
         query_mask: True where the query is real; other rows of the result are zero.
         band: hide key :math:`j` from query :math:`i` where :math:`j - i` is above it; None hides nothing.
         dropout: chance in [0, 1) of dropping an attention weight. Above 0, PyTorch's CPU kernel holds all the weights.
@@ -55,8 +55,8 @@ def attention(
     """
     visible, any_visible = _visible(query, key, value, key_mask, query_mask, band)
     _check.check_fraction("attention", "dropout", dropout)
-    if key.shape[-2] == 0:
-        return torch.zeros_like(query)
+    if key.shape[-2] == 0:  # a sum over no key: zeros that are still on the graph
+        return query @ key.transpose(-2, -1) @ value
     width = query.shape[-1]
     missing = -width % _WIDTH_MULTIPLE.get(query.device.type, 1)
     heads = [F.pad(x, (0, missing)) if missing else x for x in (query, key, value)]
@@ -78,6 +78,7 @@ def attention_with_weights(
 ) -> tuple[Tensor, Tensor]:
     """:func:`attention` on the plain path, with its weights (batch, heads, query, key) before dropout as well."""
     visible, any_visible = _visible(query, key, value, key_mask, query_mask, band)
+    _check.check_fraction("attention", "dropout", dropout)
     scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5  # (batch, heads, query, key)
     if visible is not None:
         scores = torch.where(visible, scores, -torch.inf)
