@@ -98,15 +98,14 @@ def _visible(
     """
     _check.check_shape("attention", "query", query, ["batch", "heads", "query", "head_dim"])
     batch, heads, num_queries, width = query.shape
-    num_keys = key.shape[-2] if key.dim() == 4 else "key"
-    _check.check_shape("attention", "key", key, [batch, heads, num_keys, width])
+    num_keys = _check.check_shape("attention", "key", key, [batch, heads, "key", width]).shape[2]
     _check.check_shape("attention", "value", value, [batch, heads, num_keys, width])
     visible = any_visible = None
     if key_mask is not None:
         visible = _check.check_mask("attention", "key_mask", key_mask, [batch, num_keys])[:, None, None, :]
     if band is not None:
-        step = torch.arange(max(num_queries, key.shape[-2]), device=query.device)
-        inside = step[None, : key.shape[-2]] - step[:num_queries, None] <= band  # (query, key)
+        step = torch.arange(max(num_queries, num_keys), device=query.device)
+        inside = step[None, :num_keys] - step[:num_queries, None] <= band  # (query, key)
         visible = inside if visible is None else visible & inside
     if visible is not None:
         any_visible = visible.any(dim=-1, keepdim=True)
