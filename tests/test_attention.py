@@ -13,7 +13,7 @@ from gdkit.testing import check_permutation_equivariance, masks
 @st.composite
 def calls(draw):
     batch, heads, num_queries, num_keys = (draw(st.integers(1, limit)) for limit in (2, 2, 4, 4))
-    width, dtype = draw(st.sampled_from((1, 2, 5, 16))), draw(st.sampled_from((torch.float32, torch.float64)))
+    width, dtype = draw(st.sampled_from((1, 2, 5, 10, 16))), draw(st.sampled_from((torch.float32, torch.float64)))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     shapes = [(batch, heads, steps, width) for steps in (num_queries, num_keys, num_keys)]
     tensors = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
@@ -66,6 +66,57 @@ def test_a_query_that_sees_nothing_gives_zeros_and_zero_gradients():
     assert torch.equal(attention(heads, empty, empty), torch.zeros_like(heads))
 
 
+@given(calls())
+def test_weights_are_shares_of_the_visible_keys(call):
+    (query, key, value), options = call
+    _, weights = attention_with_weights(query, key, value, **options)
+    batch, _, num_queries, _ = query.shape
+    step = torch.arange(max(num_queries, key.shape[2]))
+    band = torch.inf if options["band"] is None else options["band"]
+    visible = (step[: key.shape[2]] - step[:num_queries, None] <= band).expand(batch, 1, -1, -1)
+    if options["key_mask"] is not None:
+        visible = visible & options["key_mask"][:, None, None, :]
+    if options["query_mask"] is not None:
+        visible = visible & options["query_mask"][:, None, :, None]
+    visible = visible.expand_as(weights)
+    assert (weights >= 0).all()
+    assert not weights[~visible].any()
+    torch.testing.assert_close(weights.sum(dim=-1), visible.any(dim=-1).to(weights))
+
+
+@pytest.mark.parametrize("width", [5, 10, 16])
+def test_the_scale_is_that_of_the_width_before_padding(width):
+    query = torch.full((1, 1, 1, width), 1.0, dtype=torch.float64)
+    key = torch.stack([torch.zeros(width), torch.ones(width)])[None, None].double()
+    value = torch.eye(2, width)[None, None].double()
+    wanted = torch.tensor(width**0.5).sigmoid().item()  # scores 0 and width / sqrt(width)
+    for output in (attention(query, key, value), attention_with_weights(query, key, value)[0]):
+        assert output.shape == query.shape
+        assert output[..., 1].item() == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("width", [5, 10, 16])
+def test_sixteen_bits(dtype, width):
+    query, key, value = (torch.randn(2, 2, steps, width).to(dtype) for steps in (3, 6, 6))
+    key_mask = torch.tensor([[True, True, False, True, False, True], [False] * 6])
+    wanted, _ = naive.attention(query.double(), key.double(), value.double(), key_mask)
+    for output in (
+        attention(query, key, value, key_mask=key_mask),
+        attention_with_weights(query, key, value, key_mask=key_mask)[0],
+    ):
+        assert output.dtype == dtype
+        torch.testing.assert_close(output.double(), wanted, rtol=0.02, atol=0.02)
+
+
+def test_no_key_at_all_is_still_on_the_graph():
+    query, key = torch.randn(2, 2, 4, 5, requires_grad=True), torch.zeros(2, 2, 0, 5, requires_grad=True)
+    for output in (attention(query, key, key), attention_with_weights(query, key, key)[0]):
+        assert torch.equal(output, torch.zeros_like(query))
+        gradient, _ = torch.autograd.grad(output.sum(), (query, key))
+        assert not gradient.any()
+
+
 def test_attention_follows_the_batch():
     key_mask = torch.rand(4, 7) > 0.4
     check_permutation_equivariance(
@@ -78,16 +129,19 @@ def test_attention_follows_the_batch():
 
 def test_dropout_drops_weights_and_keeps_their_mean():
     value = torch.ones(1, 1, 2000, 4)
-    output = attention(torch.randn(1, 1, 50, 4), torch.randn(1, 1, 2000, 4), value, dropout=0.5)
-    assert output.std() > 0
-    assert abs(output.mean().item() - 1) < 0.05
+    query, key = torch.randn(1, 1, 50, 4), torch.randn(1, 1, 2000, 4)
+    plain, weights = attention_with_weights(query, key, value, dropout=0.5)
+    for output in (attention(query, key, value, dropout=0.5), plain):
+        assert output.std() > 0
+        assert abs(output.mean().item() - 1) < 0.05
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(1, 1, 50))  # those before dropout
 
 
 X = torch.zeros(2, 3, 4, 5)
 
 ERRORS = [
     (lambda: attention(X[0], X, X), "attention: query must have shape (batch, heads, query, head_dim), got (3, 4, 5)"),
-    (lambda: attention(X, X[..., :4], X), "attention: key must have shape (2, 3, 4, 5), got (2, 3, 4, 4)"),
+    (lambda: attention(X, X[..., :4], X), "attention: key must have shape (2, 3, key, 5), got (2, 3, 4, 4)"),
     (lambda: attention(X, X, X[:, :, :2]), "attention: value must have shape (2, 3, 4, 5), got (2, 3, 2, 5)"),
     (
         lambda: attention(X, X, X, key_mask=torch.ones(2, 4)),
@@ -98,6 +152,10 @@ ERRORS = [
         "attention: query_mask must have shape (2, 4), got (2, 5)",
     ),
     (lambda: attention(X, X, X, dropout=1.0), "attention: dropout must be in [0, 1), got 1.0"),
+    (lambda: attention(X, X, X, dropout=-0.1), "attention: dropout must be at least 0, got -0.1"),
+    (lambda: attention_with_weights(X, X, X, dropout=1.0), "attention: dropout must be in [0, 1), got 1.0"),
+    (lambda: attention(X, X.tolist(), X), "attention: key must be a torch.Tensor, got list"),
+    (lambda: attention(X, X[0], X), "attention: key must have shape (2, 3, key, 5), got (3, 4, 5)"),
 ]
 
 
