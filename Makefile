@@ -11,7 +11,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 .PHONY: train test lint docs clean
 
 train: .venv/.installed
-	$(BIN)/python examples/dmd/train.py --out runs/smartwatch $(ARGS)
+	$(BIN)/python examples/dmd/train.py $(ARGS)
 
 # One thread for each worker: two workers on two cores are faster than two threads in one process.
 test: .venv/.installed

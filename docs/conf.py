@@ -1,0 +1,22 @@
+"""Sphinx settings; `make docs` builds into docs/_build/html."""
+
+import gdkit
+
+project = "gdkit"
+author = "The gdkit contributors"
+project_copyright = "The gdkit contributors"
+version = release = gdkit.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"gdkit {release}"
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the Args and Shape sections say it with named axes
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_custom_sections = ["Shape"]
