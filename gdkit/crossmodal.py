@@ -167,22 +167,21 @@ class MultimodalTransformer(nn.Module):
         _check.check_module_names("MultimodalTransformer", self.names)
         _check.check_positive("MultimodalTransformer", "num_memory_layers", num_memory_layers, integer=True, zero=True)
         options = {"dropout": dropout, "attention_dropout": attention_dropout, "band": band}
+        self.dim = dim
 
-        def transformer() -> CrossmodalTransformer:
-            return CrossmodalTransformer(dim, num_heads, num_layers, feedforward_dim=feedforward_dim, **options)
+        def transformer(width: int, layers: int) -> CrossmodalTransformer:
+            return CrossmodalTransformer(width, num_heads, layers, feedforward_dim=feedforward_dim, **options)
 
         self.reinforce = nn.ModuleDict(
             {
-                target: nn.ModuleDict({source: transformer() for source in self.names if source != target})
+                target: nn.ModuleDict({name: transformer(dim, num_layers) for name in self.names if name != target})
                 for target in self.names
             }
         )
         width = (len(self.names) - 1) * dim
-        memories = {
-            name: CrossmodalTransformer(width, num_heads, num_memory_layers, **options)
-            for name in (self.names if num_memory_layers else ())
-        }
-        self.memory = nn.ModuleDict(memories)
+        self.memory = nn.ModuleDict(
+            {name: transformer(width, num_memory_layers) for name in (self.names if num_memory_layers else ())}
+        )
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
@@ -197,9 +196,16 @@ class MultimodalTransformer(nn.Module):
         return_attention: bool = False,
     ) -> dict[str, Tensor] | tuple[dict[str, Tensor], dict[tuple[str, str], list[Tensor]]]:
         """Reinforce every node; see the class for shapes."""
-        _check.check_names("MultimodalTransformer", "features", features, self.names)
+        owner = "MultimodalTransformer"
+        _check.check_names(owner, "features", features, self.names)
         if masks is not None:
-            _check.check_names("MultimodalTransformer", "masks", masks, self.names)
+            _check.check_names(owner, "masks", masks, self.names)
+        batch: str | int = "batch"
+        for name in self.names:
+            shape = _check.check_shape(owner, f"features[{name!r}]", features[name], [batch, "time", self.dim]).shape
+            batch = shape[0]
+            if masks is not None:
+                _check.check_mask(owner, f"masks[{name!r}]", masks[name], shape[:2])
         reinforced: dict[str, Tensor] = {}
         weights: dict[tuple[str, str], list[Tensor]] = {}
         for target in self.names:
