@@ -220,3 +220,7 @@ class MultimodalTransformer(nn.Module):
             together = torch.cat(parts, dim=-1)  # (batch, time, (nodes - 1) * dim)
             reinforced[target] = self.memory[target](together, target_mask=mask) if self.memory else together
         return (reinforced, weights) if return_attention else reinforced
+
+    def extra_repr(self) -> str:
+        """The options, for ``print(module)``; the transformers inside show theirs."""
+        return f"names={self.names}, dim={self.dim}"
