@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .config import RunConfig, make_config
-from .data import Recordings
+from .data import Recordings, load
 from .model import DMD
 from .report import write_json
 from .task import DMDTask
@@ -98,12 +98,20 @@ def load_weights(path: Path, module: nn.Module) -> None:
         raise ValueError(f"{path} is a checkpoint of another config: {first[0].strip()}") from error
 
 
-def load_task(folder: Path) -> tuple[DMDTask, RunConfig, dict[str, Any]]:
-    """The trained network of a run, with its configuration and the description of its data."""
+def load_for(folder: Path, data: str | None) -> tuple[DMDTask, Recordings]:
+    """The trained network of a run, and the data to use it on; by default the run's own.
+
+    Raises:
+        FileNotFoundError: the folder holds no trained network, or the data is not there.
+        ValueError: a file is damaged, or the data has other modalities or widths than the network.
+    """
     config, described = read_config(folder)
     task = build_task(config, described)
     load_weights(folder / "model.safetensors", task)
-    return task.eval(), config, described
+    recordings = load(data or config.data, task=described["task"], metrics=described["metrics"])
+    if dict(recordings.dims) != described["dims"]:
+        raise ValueError(f"the model reads widths {described['dims']}, but {recordings.path} has {recordings.dims}")
+    return task.eval(), recordings
 
 
 def save_epoch(folder: Path, epoch: int, task: nn.Module, state: Mapping[str, Any]) -> None:

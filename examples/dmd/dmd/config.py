@@ -25,7 +25,7 @@ class RunConfig:
         patience: stop after this many epochs without a better validation metric.
         batch_size: samples a batch and process.
         accumulation: batches whose gradients are averaged into one step.
-        learning_rate: highest of the schedule, which rises over the first tenth of the steps and falls to 0 as a cosine.
+        learning_rate: highest of a schedule that rises over the first tenth of the steps and falls to 0 as a cosine.
         weight_decay: of AdamW.
         clip_norm: longest gradient that is not cut.
         seed: of weights, order and dropout.

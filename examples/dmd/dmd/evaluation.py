@@ -12,7 +12,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .data import Batch, Recordings
+from .data import Batch, Recordings, Split
 from .data.recordings import UNLABELLED
 from .metrics import compute_metrics
 from .task import DMDTask
@@ -40,7 +40,7 @@ def evaluate(
     Returns:
         "predictions" {"id", "truth", "prediction"} in the order of the split, "metrics" (of the labelled samples; empty
         if there are none), "terms" (mean over the samples), "edges" {unit: [weight of each edge]}, "features" {unit:
-        {modality: (N, width)}}.
+        {modality: (N, width)}}, NaN where the sample lacks the modality.
     """
     per_sample: dict[str, list[Tensor]] = defaultdict(list)
     per_batch: dict[str, list[Tensor]] = defaultdict(list)
@@ -52,7 +52,8 @@ def evaluate(
         prediction = out["output"].argmax(dim=1) if is_classification else out["output"]
         rows = {"index": batch.index, "prediction": prediction}
         for unit, features in out["features"].items():
-            rows |= {f"{unit}/{name}": value for name, value in features.items()}
+            for (name, value), present in zip(features.items(), out["present"].T, strict=True):
+                rows[f"{unit}/{name}"] = torch.where(present[:, None], value, torch.nan)
         for name, value in accelerator.gather_for_metrics(rows).items():
             per_sample[name].append(value)
         rows = {"size": torch.tensor(len(batch.index), device=accelerator.device)}
@@ -72,14 +73,21 @@ def evaluate(
     rows_by_name = {name: _numpy(parts) for name, parts in per_batch.items()}
     share = rows_by_name.pop("size")
     means = {name: np.average(value, axis=0, weights=share) for name, value in rows_by_name.items()}
-    is_labelled = samples.labels != UNLABELLED if is_classification else ~np.isnan(samples.labels)
     return {
         "predictions": {"id": samples.ids, "truth": samples.labels, "prediction": prediction},
-        "metrics": compute_metrics(prediction, samples.labels, recordings.metrics) if is_labelled.any() else {},
+        "metrics": compute_metrics(prediction, samples.labels, recordings.metrics)
+        if is_labelled(samples).any()
+        else {},
         "terms": {name: float(value) for name, value in means.items() if np.ndim(value) == 0},
         "edges": {name.removeprefix("edges/"): value.tolist() for name, value in means.items() if np.ndim(value)},
         "features": dict(features),
     }
+
+
+def is_labelled(samples: Split) -> np.ndarray:
+    """(N,), True where the label is known."""
+    is_real = np.issubdtype(samples.labels.dtype, np.floating)
+    return ~np.isnan(samples.labels) if is_real else samples.labels != UNLABELLED
 
 
 def _numpy(parts: list[Tensor]) -> np.ndarray:

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from einops import reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Value = TypeVar("Value", int, float)
+
+
+def per_modality(
+    option: str, value: Value | Mapping[str, Value], names: Sequence[str], default: Value
+) -> dict[str, Value]:
+    """One value a modality, of an option that is one value for all or a mapping; who is not named gets the default.
+
+    Raises:
+        ValueError: if the mapping names a modality that is not there.
+    """
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names, value)
+    if unknown := sorted(set(value) - set(names)):
+        raise ValueError(f"{option} names {', '.join(unknown)}; the modalities are {', '.join(names)}")
+    return {name: value.get(name, default) for name in names}
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -22,13 +41,20 @@ class InputAdapter(nn.Module):
 
     The statistics are buffers, so a checkpoint reads raw features anywhere. Standardised values are cut at +-10: raw
     audio descriptors hold single values hundreds of deviations out.
+
+    Args:
+        input_dims: width of each modality.
+        pool: steps to average, one number or one a modality (1 where it names none).
+        dropout: of the standardised values.
+        standardize: "column", "modality" or "sample", as in :class:`dmd.model.ModelConfig`.
     """
 
-    def __init__(self, input_dims: Mapping[str, int], pool: int | Mapping[str, int], dropout: float) -> None:
+    def __init__(
+        self, input_dims: Mapping[str, int], pool: int | Mapping[str, int], dropout: float, standardize: str
+    ) -> None:
         super().__init__()
-        self.pool = {name: pool if isinstance(pool, int) else pool.get(name, 1) for name in input_dims}
-        if isinstance(pool, Mapping) and (unknown := sorted(set(pool) - set(input_dims))):
-            raise ValueError(f"pool names {unknown}, but the modalities are {list(input_dims)}")
+        self.standardize = standardize
+        self.pool = per_modality("pool", pool, tuple(input_dims), 1)
         for name, steps in self.pool.items():
             if steps < 1:
                 raise ValueError(f"pool must be at least 1 step, got {steps} for {name!r}")
@@ -40,12 +66,17 @@ class InputAdapter(nn.Module):
     def fit(self, statistics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
         """Take mean and standard deviation of each modality, of the training split alone."""
         for name, (mean, scale) in statistics.items():
+            if self.standardize == "modality":
+                scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
             getattr(self, f"{name}_mean").copy_(torch.from_numpy(mean))
             getattr(self, f"{name}_scale").copy_(torch.from_numpy(scale))
 
     def forward(self, name: str, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, time, input_dim) and its mask, to the same with ``time / pool`` steps."""
-        x = ((x - getattr(self, f"{name}_mean")) / getattr(self, f"{name}_scale")).clamp(-10, 10)
+        mean = getattr(self, f"{name}_mean")
+        if self.standardize == "sample":
+            mean = masked_mean(x, mask)[:, None]  # (batch, 1, input_dim)
+        x = ((x - mean) / getattr(self, f"{name}_scale")).clamp(-10, 10)
         x = torch.where(mask[..., None], x, 0.0)
         steps = self.pool[name]
         if steps > 1:
@@ -55,6 +86,36 @@ class InputAdapter(nn.Module):
             x = reduce(x, "batch (time steps) dim -> batch time dim", "sum", steps=steps)
             x, mask = x / counts.clamp(min=1)[..., None], counts > 0
         return self.dropout(x), mask
+
+
+class ConvolutionStem(nn.Module):
+    """Temporal convolutions with a nonlinearity, for raw signals; the sequence keeps its steps."""
+
+    def __init__(self, input_dim: int, dim: int, num_layers: int, kernel_size: int, dropout: float) -> None:
+        super().__init__()
+        widths = [input_dim, *[dim] * num_layers]
+        self.layers = nn.ModuleList(
+            nn.Conv1d(before, after, kernel_size, padding="same") for before, after in itertools.pairwise(widths)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(batch, time, input_dim) to (batch, time, dim), zero where not real."""
+        for layer in self.layers:
+            x = self.dropout(F.relu(layer(x.transpose(1, 2)).transpose(1, 2)))  # (batch, time, dim)
+            x = torch.where(mask[..., None], x, 0.0)
+        return x
+
+
+def drop_modalities(present: Tensor, chances: Tensor) -> Tensor:
+    """Hide each present modality with its chance, (batch, modality) and (modality,) to (batch, modality).
+
+    A sample that would lose all keeps the one with the highest draw, so that none is favoured.
+    """
+    draws = torch.where(present, torch.rand(present.shape, device=present.device), -1.0)
+    kept = draws >= chances
+    highest = draws == draws.amax(dim=1, keepdim=True)
+    return present & (kept | (highest & ~kept.any(dim=1, keepdim=True)))
 
 
 class SequenceProjection(nn.Module):
@@ -88,13 +149,15 @@ class ResidualHead(nn.Module):
         return self.output(x + self.contract(self.dropout(F.relu(self.expand(x)))))
 
 
-class Gate(nn.Module):
-    """Weigh each feature by a sigmoid of all of them: the adaptive fusion, for which the paper has no formula."""
+class FeatureFusion(nn.Module):
+    """One head over all parts, each weighed by a sigmoid of itself: the adaptive fusion; the paper has no formula."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, widths: Sequence[int], num_outputs: int, dropout: float) -> None:
         super().__init__()
-        self.weight = nn.Linear(dim, dim)
+        self.gates = nn.ModuleList(nn.Linear(width, width) for width in widths)
+        self.head = ResidualHead(sum(widths), num_outputs, dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, dim) to (batch, dim)."""
-        return torch.sigmoid(self.weight(x)) * x
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """(batch, width) a part, to (batch, num_outputs)."""
+        gated = [torch.sigmoid(gate(x)) * x for gate, x in zip(self.gates, features, strict=True)]
+        return self.head(torch.cat(gated, dim=-1))

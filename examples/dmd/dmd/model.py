@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gdkit import CrossmodalTransformer, DecoupledEncoder, DecoupledOutput, MultimodalTransformer
 
-from .layers import Gate, InputAdapter, ResidualHead, SequenceProjection, masked_mean
+from .layers import (
+    ConvolutionStem,
+    FeatureFusion,
+    InputAdapter,
+    ResidualHead,
+    SequenceProjection,
+    drop_modalities,
+    masked_mean,
+    per_modality,
+)
 
 
 @dataclass
@@ -25,7 +34,13 @@ class ModelConfig:
         memory_layers: blocks of self-attention over each modality's reinforced features; 0 leaves them as they are.
         kernel_size: steps under the first convolution, one number or one a modality.
         pool: average this many consecutive steps before the first convolution, one number or one a modality.
+        standardize: "column": subtract each column's mean over the training split, divide by its standard deviation;
+            "modality": divide all columns of a modality by their common one (embeddings, whose weak columns are noise);
+            "sample": subtract each sample's own mean over its steps (sensors, whose rest position differs by person).
+        stem_layers: nonlinear convolutions before the first one, for raw signals; 0: none.
         dropout: of embeddings, hidden layers and block results.
+        modality_dropout: chance that training hides a modality from a sample, one number or one a modality; at least
+            one is kept.
         input_dropout: of the standardised input features.
         attention_dropout: of attention weights; above 0 it is slow on a CPU.
         feature_decoupling: split each modality into a shared and a private part (FD).
@@ -40,7 +55,10 @@ class ModelConfig:
     memory_layers: int = 0
     kernel_size: int | dict[str, int] = 5
     pool: int | dict[str, int] = 1
+    standardize: Literal["column", "modality", "sample"] = "column"
+    stem_layers: int = 0
     dropout: float = 0.1
+    modality_dropout: float | dict[str, float] = 0.0
     input_dropout: float = 0.0
     attention_dropout: float = 0.0
     feature_decoupling: bool = True
@@ -93,17 +111,29 @@ class DMD(nn.Module):
         torch.Size([2, 1])
     """
 
+    chances: Tensor
+
     def __init__(self, config: ModelConfig, input_dims: Mapping[str, int], num_outputs: int) -> None:
         super().__init__()
         self.config = config
         self.names = tuple(input_dims)
         dim, dropout = config.dim, config.dropout
         options = {"dropout": dropout, "attention_dropout": config.attention_dropout}
-        self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout)
+        self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout, config.standardize)
+        sizes = per_modality("kernel_size", config.kernel_size, self.names, 1)
+        chances = per_modality("modality_dropout", config.modality_dropout, self.names, 0.0)
+        if not all(0 <= chance < 1 for chance in chances.values()):
+            raise ValueError(f"modality_dropout must be in [0, 1), got {config.modality_dropout}")
+        self.register_buffer("chances", torch.tensor([chances[name] for name in self.names]), persistent=False)
+        self.stems = nn.ModuleDict()
+        if config.stem_layers:
+            for name, width in input_dims.items():
+                self.stems[name] = ConvolutionStem(width, dim, config.stem_layers, sizes[name], dropout)
+            input_dims = dict.fromkeys(input_dims, dim)
         if config.feature_decoupling:
-            self.encoder = DecoupledEncoder(input_dims, dim, kernel_size=config.kernel_size)
+            self.encoder = DecoupledEncoder(input_dims, dim, kernel_size=sizes)
         else:
-            self.encoder = SequenceProjection(input_dims, dim, config.kernel_size)
+            self.encoder = SequenceProjection(input_dims, dim, sizes)
         self.joint = nn.ModuleDict(
             {name: CrossmodalTransformer(dim, config.num_heads, config.num_layers, **options) for name in self.names}
         )
@@ -119,16 +149,22 @@ class DMD(nn.Module):
         self.shared_heads = nn.ModuleDict({name: ResidualHead(dim, num_outputs, dropout) for name in self.names})
         self.private_heads = nn.ModuleDict({name: ResidualHead(width, num_outputs, dropout) for name in self.names})
         self.joint_head = ResidualHead(joint_width, num_outputs, dropout)
-        self.private_gates = nn.ModuleDict({name: Gate(width) for name in self.names})
-        self.joint_gate = Gate(joint_width)
-        self.output_head = ResidualHead(len(self.names) * width + joint_width, num_outputs, dropout)
+        self.fusion = FeatureFusion([width] * len(self.names) + [joint_width], num_outputs, dropout)
+        self.num_outputs = num_outputs
         self.shared_dim, self.private_dim = dim, width
 
     def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> DMDOutput:
         """See the class for shapes."""
+        if self.training and self.config.modality_dropout:
+            present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
+            kept = drop_modalities(present, self.chances)
+            masks = {name: masks[name] & kept[:, i, None] for i, name in enumerate(self.names)}
         adapted = {name: self.adapter(name, inputs[name], masks[name]) for name in self.names}
         masks = {name: mask for name, (_, mask) in adapted.items()}
-        encoded = self.encoder({name: x for name, (x, _) in adapted.items()}, masks)
+        sequences = {name: x for name, (x, _) in adapted.items()}
+        if self.stems:
+            sequences = {name: stem(sequences[name], masks[name]) for name, stem in self.stems.items()}
+        encoded = self.encoder(sequences, masks)
         decoupled = encoded if isinstance(encoded, DecoupledOutput) else None
         shared = encoded if decoupled is None else decoupled.shared
         private = encoded if decoupled is None else decoupled.private
@@ -141,10 +177,8 @@ class DMD(nn.Module):
         reinforced = private if self.multimodal is None else self.multimodal(private, masks)
         private_features = {name: masked_mean(reinforced[name], masks[name]) for name in self.names}
 
-        gated = [self.private_gates[name](private_features[name]) for name in self.names]
-        fused = torch.cat([*gated, self.joint_gate(joint)], dim=-1)
         return DMDOutput(
-            output=self.output_head(fused),
+            output=self.fusion([*private_features.values(), joint]),
             joint_logits=self.joint_head(joint),
             shared_logits={name: self.shared_heads[name](shared_features[name]) for name in self.names},
             shared_features=shared_features,

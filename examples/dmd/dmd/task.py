@@ -22,8 +22,8 @@ class DistillationConfig:
 
     Args:
         scorer: "linear" (the paper's), "mlp", "free", or null: equal weights.
-        normalize: "target" (the weights into each student sum to 1) or "graph" (the paper's: all weights sum to 1, which
-            drives them to the two modalities that agree best, and these may be the two worst).
+        normalize: "target" (the weights into each student sum to 1; with two modalities each is 1) or "graph" (the
+            paper's: all sum to 1, which drives them to the two that agree best, and these may be the two worst).
         temperature: of the softmax over the edges.
         distance: between logits: "l1", "l2", "cosine" or "kl"; null: "l1" for regression, "kl" for classes.
         distance_temperature: of "kl".
@@ -90,9 +90,9 @@ class DMDTask(nn.Module):
 
     Returns:
         A mapping: "loss" (scalar), "output" (batch,) values or (batch, class) logits, every term ("task", "nodes",
-        "reconstruction", "cycle", "margin", "orthogonality", "homogeneous", "heterogeneous"; unweighted scalars), "edges" (unit ->
-        mean weight of each edge over the samples in which it is present) and "features" (unit -> modality -> (batch,
-        width)).
+        "reconstruction", "cycle", "margin", "orthogonality", "homogeneous", "heterogeneous"; unweighted scalars),
+        "edges" (unit -> mean weight of each edge over the samples in which it is present), "features" (unit -> modality
+        -> (batch, width)) and "present" (batch, modality).
     """
 
     def __init__(self, model: DMD, config: TaskConfig, task: str) -> None:
@@ -103,7 +103,7 @@ class DMDTask(nn.Module):
         regression = task == "regression"
         if config.proportional_margin and not regression:
             raise ValueError("proportional_margin needs labels with a distance; classes have none")
-        num_outputs = model.output_head.output.out_features
+        num_outputs = model.num_outputs
         switches = {"homogeneous": model.config.homo_gd, "heterogeneous": model.config.hetero_gd}
         widths = {"homogeneous": model.shared_dim, "heterogeneous": model.private_dim}
         self.units = nn.ModuleDict()
@@ -167,10 +167,10 @@ class DMDTask(nn.Module):
             edges[name] = self._mean_weights(distilled.weights.detach(), unit.edge_index, present)
         output = out.output[:, 0] if self.task == "regression" else out.output
         features = {name: features for name, (_, features) in read.items()}
-        return {"loss": loss, "output": output, **terms, "edges": edges, "features": features}
+        return {"loss": loss, "output": output, **terms, "edges": edges, "features": features, "present": present}
 
     def task_loss(self, logits: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
-        """Mean absolute error or cross-entropy over the labelled samples (of those that are real); 0 if there are none."""
+        """Mean absolute error or cross-entropy over the labelled samples that are real; 0 without any."""
         if self.task == "regression":
             labelled = ~labels.isnan()
             losses = (logits[:, 0] - labels.nan_to_num()).abs()

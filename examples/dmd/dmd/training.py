@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from . import checkpoint as ckpt
 from .config import RunConfig, flat_fields
 from .data import Batch, Recordings, make_loader, standardization_statistics
-from .evaluation import edge_names, evaluate
+from .evaluation import edge_names, evaluate, is_labelled
 from .metrics import SELECTION
 from .report import write_edges_csv, write_json, write_pictures, write_predictions_csv
 
@@ -45,9 +46,19 @@ class Run:
     """
 
     def __init__(self, config: RunConfig, recordings: Recordings, *, resume: bool = False) -> None:
-        self.config, self.recordings, self.out = config, recordings, Path(config.out or ckpt.default_folder(config.data))
+        self.config, self.recordings, self.out = (
+            config,
+            recordings,
+            Path(config.out or ckpt.default_folder(config.data)),
+        )
         if config.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu or auto")
+        for package in ("matplotlib", "sklearn"):
+            if find_spec(package) is None:
+                raise ValueError(f"the run's pictures need {package}: install the 'plot' extra")
+        for split, part in recordings.splits.items():
+            if split != "test" and not is_labelled(part).any():
+                raise ValueError(f"{recordings.path} has no labelled sample in split {split!r}")
         if resume:
             self._check_same_config()
         elif ckpt.holds_run(self.out):
@@ -89,7 +100,8 @@ class Run:
         for name in before.keys() | now.keys():
             if name not in FREE_FIELDS and before.get(name) != now.get(name):
                 raise ValueError(
-                    f"{self.out} is a run of another config: {name} is {before.get(name)!r} there, {now.get(name)!r} here"
+                    f"{self.out} is a run of another config: "
+                    f"{name} is {before.get(name)!r} there, {now.get(name)!r} here"
                 )
         if described["sha256"] != self.recordings.sha256:
             raise ValueError(f"{self.out} is a run on other data: {self.config.data} has changed since")
@@ -181,7 +193,9 @@ class Run:
         self.accelerator.log(scalars | numbers, step=epoch)
         best = "  best so far" if self._best()["epoch"] == epoch else ""
         value = f"valid {self.metric} {valid[self.metric]:.4f}"
-        self.accelerator.print(f"epoch {epoch:3d}  loss {terms['loss']:8.4f}  {value}  {seconds:5.1f} s{best}", flush=True)
+        self.accelerator.print(
+            f"epoch {epoch:3d}  loss {terms['loss']:8.4f}  {value}  {seconds:5.1f} s{best}", flush=True
+        )
 
     def _finish(self, valid: DataLoader[Batch]) -> dict[str, Any]:
         """Read the test split, once, with the best epoch's weights, and write what the run found."""
@@ -218,6 +232,7 @@ class Run:
                 prediction=predictions["prediction"],
                 embeddings=judged["test"]["features"],
                 labels=predictions["truth"],
+                best_epoch=results["best_epoch"],
             )
             write_json(out / "results.json", results)  # last: its presence says that the run is finished
         for tracker in accelerator.trackers:
