@@ -11,7 +11,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 .PHONY: train test lint docs clean
 
 train: .venv/.installed
-	$(BIN)/python examples/dmd/train.py $(ARGS)
+	$(BIN)/python examples/dmd/train.py --config examples/dmd/configs/smartwatch.yaml $(ARGS)
 
 # One thread for each worker: two workers on two cores are faster than two threads in one process.
 test: .venv/.installed

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-import platform
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,13 +19,13 @@ from tqdm import tqdm
 from . import checkpoint as ckpt
 from .config import RunConfig, flat_fields
 from .data import Batch, Recordings, make_loader, standardization_statistics
+from .environment import peak_memory_mb, versions
 from .evaluation import edge_names, evaluate, is_labelled
 from .metrics import SELECTION
 from .report import write_edges_csv, write_json, write_pictures, write_predictions_csv
 
 # What may differ when a run goes on: where it runs and how long, not what it computes.
 FREE_FIELDS = ("out", "device", "num_workers", "epochs", "patience")
-PACKAGES = ("gdkit", "torch", "torch-geometric", "numpy", "accelerate")
 
 
 class Run:
@@ -46,11 +42,8 @@ class Run:
     """
 
     def __init__(self, config: RunConfig, recordings: Recordings, *, resume: bool = False) -> None:
-        self.config, self.recordings, self.out = (
-            config,
-            recordings,
-            Path(config.out or ckpt.default_folder(config.data)),
-        )
+        self.config, self.recordings = config, recordings
+        self.out = Path(config.out or ckpt.default_folder(config.data))
         if config.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu or auto")
         for package in ("matplotlib", "sklearn"):
@@ -212,7 +205,7 @@ class Run:
             "best_epoch": self._best()["epoch"],
             "config": asdict(self.config),
             "seed": self.config.seed,
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "versions": versions(),
             "data": {"path": recordings.path, "sha256": recordings.sha256, "sizes": recordings.sizes},
             "seconds": self.state["seconds"],
             "peak_memory_mb": peak_memory_mb(),
@@ -252,11 +245,3 @@ def schedule(step: int, total: int) -> float:
     """Factor of the learning rate: up over the first tenth of the steps, then down to 0 as a cosine."""
     rise = min(1.0, (step + 1) / max(1.0, 0.1 * total))
     return rise * 0.5 * (1 + math.cos(math.pi * step / total))
-
-
-def peak_memory_mb() -> float:
-    """Most memory the process has held: on the GPU where one is used, else resident."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
