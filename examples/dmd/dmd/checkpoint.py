@@ -33,7 +33,7 @@ from .task import DMDTask
 def build_task(config: RunConfig, described: Mapping[str, Any]) -> DMDTask:
     """The network and objective for data described by :func:`describe`."""
     model = DMD(config.model, described["dims"], max(1, len(described["classes"])))
-    return DMDTask(model, config.objective, described["task"])
+    return DMDTask(model, config.objective)
 
 
 def describe(recordings: Recordings) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def prepare_runs(config: RunConfig, seeds: Sequence[int], recordings: Recordings
     runs = [
         Run(replace(config, seed=seed, out=str(root / f"seed-{seed}")), recordings, resume=resume) for seed in seeds
     ]
-    write_json(root / "seeds.json", list(seeds))
+    if runs[0].accelerator.is_main_process:
+        write_json(root / "seeds.json", list(seeds))
     return runs
 
 

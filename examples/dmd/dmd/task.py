@@ -82,7 +82,8 @@ class DMDTask(nn.Module):
     Args:
         model: the network; its ``config`` says which parts are on.
         config: weights of the objective.
-        task: "regression" (mean absolute error) or "classification" (cross-entropy).
+
+    One output means regression (mean absolute error), more mean classification (cross-entropy).
 
     Shape:
         - batch: :class:`dmd.data.Batch`. Unlabelled samples (NaN or -100) count in no task loss and no triplet, and are
@@ -95,22 +96,19 @@ class DMDTask(nn.Module):
         -> (batch, width)) and "present" (batch, modality).
     """
 
-    def __init__(self, model: DMD, config: TaskConfig, task: str) -> None:
+    def __init__(self, model: DMD, config: TaskConfig) -> None:
         super().__init__()
-        if task not in ("regression", "classification"):
-            raise ValueError(f"task must be 'regression' or 'classification', got {task!r}")
-        self.model, self.config, self.task = model, config, task
-        regression = task == "regression"
+        self.model, self.config = model, config
+        self.is_regression = regression = model.num_outputs == 1
         if config.proportional_margin and not regression:
             raise ValueError("proportional_margin needs labels with a distance; classes have none")
-        num_outputs = model.num_outputs
         switches = {"homogeneous": model.config.homo_gd, "heterogeneous": model.config.hetero_gd}
         widths = {"homogeneous": model.shared_dim, "heterogeneous": model.private_dim}
         self.units = nn.ModuleDict()
         if len(model.names) > 1:
             graph = DistillationGraph.complete(model.names)
             for name in (unit for unit, is_on in switches.items() if is_on):
-                self.units[name] = self._unit(graph, widths[name], num_outputs)
+                self.units[name] = self._unit(graph, widths[name], model.num_outputs)
         binning = "round" if regression else None
         self.triplets = TripletMarginLoss(config.margin, binning=binning, proportional=config.proportional_margin)
         self.orthogonality = SoftOrthogonalityLoss(config.orthogonality)
@@ -118,7 +116,7 @@ class DMDTask(nn.Module):
 
     def _unit(self, graph: DistillationGraph, feature_dim: int, logit_dim: int) -> GDUnit:
         gd = self.config.distillation
-        distance = gd.distance or ("l1" if self.task == "regression" else "kl")
+        distance = gd.distance or ("l1" if self.is_regression else "kl")
         return GDUnit(
             graph,
             feature_dim,
@@ -165,13 +163,13 @@ class DMDTask(nn.Module):
             terms[name] = distilled.loss  # Eq. 7 to 9
             loss = loss + config.lambda_distillation * distilled.loss  # Eq. 11
             edges[name] = self._mean_weights(distilled.weights.detach(), unit.edge_index, present)
-        output = out.output[:, 0] if self.task == "regression" else out.output
+        output = out.output[:, 0] if self.is_regression else out.output
         features = {name: features for name, (_, features) in read.items()}
         return {"loss": loss, "output": output, **terms, "edges": edges, "features": features, "present": present}
 
     def task_loss(self, logits: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
         """Mean absolute error or cross-entropy over the labelled samples that are real; 0 without any."""
-        if self.task == "regression":
+        if self.is_regression:
             labelled = ~labels.isnan()
             losses = (logits[:, 0] - labels.nan_to_num()).abs()
         else:
