@@ -52,6 +52,7 @@ def test_gradients_by_finite_differences(width):
         assert torch.autograd.gradcheck(lambda *x, f=function: f(*x, key_mask=key_mask, band=1), (query, key, value))
 
 
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 def test_a_query_that_sees_nothing_gives_zeros_and_zero_gradients():
     heads = torch.randn(2, 2, 4, 5, requires_grad=True)
     for options in ({"key_mask": torch.zeros(2, 4, dtype=torch.bool)}, {"band": -4}):
@@ -60,7 +61,8 @@ def test_a_query_that_sees_nothing_gives_zeros_and_zero_gradients():
             *attention_with_weights(heads, heads, heads, **options),
         ):
             assert not output.any()
-            (gradient,) = torch.autograd.grad(output.sum(), heads, retain_graph=True)
+            with torch.autograd.detect_anomaly():  # no NaN on the way either
+                (gradient,) = torch.autograd.grad(output.sum(), heads, retain_graph=True)
             assert not gradient.any()
     empty = torch.zeros(2, 2, 0, 5)
     assert torch.equal(attention(heads, empty, empty), torch.zeros_like(heads))
@@ -132,7 +134,7 @@ def test_dropout_drops_weights_and_keeps_their_mean():
     query, key = torch.randn(1, 1, 50, 4), torch.randn(1, 1, 2000, 4)
     plain, weights = attention_with_weights(query, key, value, dropout=0.5)
     for output in (attention(query, key, value, dropout=0.5), plain):
-        assert output.std() > 0
+        assert output.std() > 1e-3
         assert abs(output.mean().item() - 1) < 0.05
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(1, 1, 50))  # those before dropout
 
