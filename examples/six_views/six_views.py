@@ -18,15 +18,14 @@ from gdkit.plot import edge_heatmap
 
 VIEWS = ("fac", "fou", "kar", "mor", "pix", "zer")
 GRAPH = DistillationGraph.complete(VIEWS)
-TOTAL_WEIGHT = 6.0  # of the distillation, the same in every row
 SHARPNESS = 16.0  # of the quality: too soft drags every view to the mean, too sharp listens to a single one
-# Name of the row: options of its GDUnit, and the share of the steps for which the 60 labels are held out.
-ROWS: dict[str, tuple[dict | None, float]] = {
-    "alone": (None, 0.0),
-    "Eq. 9 as printed": ({"scorer": "linear", "normalize": "graph"}, 0.0),
-    "per target": ({"scorer": "linear", "normalize": "target"}, 0.0),
-    "quality": ({"scorer": None, "normalize": "graph"}, 1.0),
-    "quality, then all labels": ({"scorer": None, "normalize": "graph"}, 0.5),
+# Options of the GDUnit; factor of its loss, so that weights sum to 6; share of the steps that hold the 60 labels out.
+ROWS: dict[str, tuple[dict | None, float, float]] = {
+    "alone": (None, 0.0, 0.0),
+    "Eq. 9 as printed": ({"scorer": "linear", "normalize": "graph"}, 6.0, 0.0),
+    "per target": ({"scorer": "linear", "normalize": "target"}, 1.0, 0.0),
+    "quality": ({"scorer": None, "normalize": "graph"}, 6.0, 1.0),
+    "quality, then all labels": ({"scorer": None, "normalize": "graph"}, 6.0, 0.5),
 }
 
 
@@ -60,9 +59,8 @@ def train(
     torch.manual_seed(seed)
     first, validation, unlabelled = samples[torch.randperm(len(samples))].split([100, 60, len(samples) - 160])
     networks = nn.ModuleDict({name: Network(x.shape[1]) for name, x in inputs.items()})
-    options, held_out = ROWS[row]
+    options, factor, held_out = ROWS[row]
     unit = None if options is None else GDUnit(GRAPH, 64, 10, distance="kl", distance_temperature=2.0, **options)
-    per_target = unit is not None and unit.normalize == "target"  # then the weights sum to 6, else to 1
     optimizer = torch.optim.Adam([*networks.parameters(), *(unit.parameters() if unit else ())], lr=2e-3)
     quality, weights = None, torch.zeros(GRAPH.num_edges)
     for step in range(steps):
@@ -77,7 +75,7 @@ def train(
         if unit is not None:  # it needs no labels, so it reads every sample of the batch
             features, logits = (torch.stack(parts, dim=1) for parts in zip(*outputs.values(), strict=True))
             out = unit(logits, features, teacher_quality=quality)
-            loss = loss + TOTAL_WEIGHT / (len(VIEWS) if per_target else 1) * out.loss
+            loss = loss + factor * out.loss
             weights = out.weights.detach().mean(0)  # (edge,)
         optimizer.zero_grad()
         loss.backward()
@@ -97,8 +95,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--out", type=Path, default=Path("who_taught_whom.png"), help="the picture")
+    parser.add_argument("--out", type=argparse.FileType("wb"), default="who_taught_whom.png", help="the picture")
     arguments = parser.parse_args()
+    if arguments.steps < 1:
+        parser.error(f"--steps must be at least 1, got {arguments.steps}")
     torch.set_num_threads(1)  # these matrices are small, and so the figures are the same on any number of cores
     inputs, labels, samples, test = load_digits()
     print("| row |", " | ".join(VIEWS), "| mean |\n|" + "---|" * (len(VIEWS) + 2))

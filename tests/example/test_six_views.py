@@ -76,6 +76,19 @@ def test_weights_sum_to_what_the_row_says(six_views, digits, row, total):
     assert weights.sum().item() == pytest.approx(total, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--steps", "0"], "--steps must be at least 1, got 0"), (["--out", "no/such/folder/a.png"], "no/such/folder")],
+)
+def test_bad_arguments_end_before_training(six_views, monkeypatch, capsys, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["six_views.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        six_views.main()
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 def test_training_learns_and_repeats(six_views, digits):
     inputs, labels, rest, _ = digits
     runs = [six_views.train(inputs, labels, rest, "quality, then all labels", seed=0, steps=60) for _ in range(2)]
