@@ -143,6 +143,15 @@ def test_ragged_with_names_splits_and_real_labels(tmp_path, arrays):
     assert load(path, task="classification").task == "classification"
 
 
+def test_ragged_recordings_without_a_class(tmp_path, arrays):
+    arrays["action"][:3] = [-100, 5, -100]
+    splits = load(save(tmp_path / "file.npz", arrays)).splits
+    assert (splits["train"].labels.tolist(), splits["valid"].labels.tolist()) == ([-100, -100], [0])
+    arrays["classes"] = np.array(list("abcdef"))
+    splits = load(save(tmp_path / "file.npz", arrays)).splits
+    assert (splits["train"].labels.tolist(), splits["test"].labels.tolist()) == ([-100, -100], [5, 2, 2])
+
+
 def test_ragged_replaces_nan_with_one_warning(tmp_path, arrays):
     arrays["left"][0, 0] = np.nan
     arrays["left"][5] = np.inf

@@ -8,6 +8,7 @@ import numpy as np
 from .recordings import (
     LABEL_RANGES,
     SPLITS,
+    UNLABELLED,
     Recordings,
     Split,
     file_sha256,
@@ -22,10 +23,11 @@ def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = No
     """Read ragged recordings.
 
     The file holds for each modality `<name>` (all steps, dim) and `<name>_offsets` (N + 1,): recording i has the steps
-    from offset i to offset i + 1, none if it lacks the modality. Labels are classes, `action` (N,) whole numbers, or
-    real, `regression_labels` (N,) with NaN = unlabelled. `subject` (N,) says who was recorded: even subjects are test,
-    subject 7 is valid, the other odd ones are train, so nobody is in two splits. Optional: `ids` (N,), `classes` (the
-    names of the classes 0, 1, ...), and `split` (N,) with "train", "valid" or "test", which replaces `subject`.
+    from offset i to offset i + 1, none if it lacks the modality. Labels are classes, `action` (N,) whole numbers with
+    -100 = unlabelled, or real, `regression_labels` (N,) with NaN = unlabelled. `subject` (N,) says who was recorded:
+    even subjects are test, subject 7 is valid, the other odd ones are train, so nobody is in two splits. Optional:
+    `ids` (N,), `classes` (the names of the classes 0, 1, ...), and `split` (N,) with "train", "valid" or "test", which
+    replaces `subject`.
 
     Args:
         path: the file.
@@ -93,11 +95,14 @@ def _column(path: Path, arrays: dict[str, np.ndarray], key: str, kinds: str, siz
 
 def _class_labels(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
     action = _column(path, arrays, "action", "iu").astype(np.int64)
+    is_labelled = action != UNLABELLED
     if "classes" not in arrays:  # the numbers that occur are the classes, wherever they begin
-        values, labels = np.unique(action, return_inverse=True)
-        return labels.astype(np.int64), tuple(str(value) for value in values)
+        values, numbers = np.unique(action[is_labelled], return_inverse=True)
+        labels = np.full(len(action), UNLABELLED, np.int64)
+        labels[is_labelled] = numbers
+        return labels, tuple(str(value) for value in values)
     classes = tuple(_column(path, arrays, "classes", "U").tolist())
-    is_wrong = (action < 0) | (action >= len(classes))
+    is_wrong = is_labelled & ((action < 0) | (action >= len(classes)))
     if is_wrong.any():
         raise ValueError(f"{path}, key 'action': must lie in 0 to {len(classes) - 1}, got {action[is_wrong][0]}")
     return action, classes
