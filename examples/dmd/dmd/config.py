@@ -64,6 +64,8 @@ class RunConfig:
         for name in ("weight_decay", "num_workers"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, 2**32), got {self.seed}")
 
 
 def config_parser(**options: Any) -> jsonargparse.ArgumentParser:

@@ -121,6 +121,10 @@ class DMD(nn.Module):
         options = {"dropout": dropout, "attention_dropout": config.attention_dropout}
         self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout, config.standardize)
         sizes = per_modality("kernel_size", config.kernel_size, self.names, 1)
+        if min(sizes.values()) < 1:
+            raise ValueError(f"kernel_size must be at least 1 step, got {config.kernel_size}")
+        if config.stem_layers < 0:
+            raise ValueError(f"stem_layers must be at least 0, got {config.stem_layers}")
         chances = per_modality("modality_dropout", config.modality_dropout, self.names, 0.0)
         if not all(0 <= chance < 1 for chance in chances.values()):
             raise ValueError(f"modality_dropout must be in [0, 1), got {config.modality_dropout}")
