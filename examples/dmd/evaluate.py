@@ -9,7 +9,7 @@ from typing import Literal
 import jsonargparse
 from accelerate import Accelerator
 from dmd.checkpoint import load_for
-from dmd.command import one_line_errors, with_underscores
+from dmd.command import one_line_errors, with_underscores, writable_file
 from dmd.data import make_loader
 from dmd.evaluation import evaluate
 from dmd.report import write_json, write_predictions_csv
@@ -35,8 +35,9 @@ def prepare(
         device: "auto" takes a GPU where there is one.
     """
     task, recordings = load_for(Path(run), data)
-    path = Path(out) if out else Path(run) / f"predictions_{split}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = writable_file(Path(out) if out else Path(run) / f"predictions_{split}.csv")
+    if path.suffix == ".json":
+        raise ValueError(f"out is the CSV file of the predictions; the metrics go beside it as .json, got {out}")
     loader = make_loader(recordings.splits[split], batch_size)
     return {"task": task, "recordings": recordings, "split": split, "loader": loader, "path": path, "device": device}
 

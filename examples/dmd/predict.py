@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonargparse
 from accelerate import Accelerator
 from dmd.checkpoint import load_for
-from dmd.command import one_line_errors, with_underscores
+from dmd.command import one_line_errors, with_underscores, writable_file
 from dmd.data import make_loader
 from dmd.evaluation import evaluate
 from dmd.report import write_predictions_csv
@@ -24,9 +24,9 @@ def prepare(run: str, data: str, out: str = "predictions.csv", batch_size: int =
         batch_size: samples a batch.
     """
     task, recordings = load_for(Path(run), data)
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    path = writable_file(Path(out))
     loaders = {split: make_loader(samples, batch_size) for split, samples in recordings.splits.items() if samples.ids}
-    return {"task": task, "recordings": recordings, "loaders": loaders, "path": Path(out)}
+    return {"task": task, "recordings": recordings, "loaders": loaders, "path": path}
 
 
 def main(arguments: list[str]) -> None:

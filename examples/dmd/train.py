@@ -23,9 +23,11 @@ def resume_defaults(resumed: str) -> dict[str, object]:
     root = Path(resumed)
     if not root.is_dir():
         raise FileNotFoundError(f"--resume {resumed}: there is no such folder")
-    started = [folder for folder in (root, *sorted(root.glob("seed-*"))) if last_epoch(folder)]
-    if not started:
+    folders = [root, *sorted(root.glob("seed-*"))]
+    if not any(map(last_epoch, folders)):
         warnings.warn(f"{resumed} has no checkpoint; training starts over", stacklevel=2)
+    started = [folder for folder in folders if (folder / "config.json").is_file() or last_epoch(folder)]
+    if not started:
         return {"out": resumed}
     config, _ = read_config(started[0])
     return flat_fields(asdict(config)) | {"out": resumed, "seeds": saved_seeds(root)}
@@ -49,6 +51,8 @@ def parse(arguments: list[str]) -> tuple[RunConfig, list[int], bool]:
     config = run_config(parser, parsed)
     if resumed is not None and Path(config.out or "").resolve() != Path(resumed).resolve():
         raise ValueError(f"--resume {resumed} goes on in its own folder, but --out is {config.out}")
+    if resumed is not None and (before := saved_seeds(Path(resumed))) and parsed.seeds != before:
+        raise ValueError(f"{resumed} holds runs of other seeds: seeds is {before} there, {parsed.seeds} here")
     if len(set(parsed.seeds)) < len(parsed.seeds):
         raise ValueError(f"--seeds must all differ, got {parsed.seeds}")
     return replace(config, out=config.out or str(default_folder(config.data))), parsed.seeds, resumed is not None

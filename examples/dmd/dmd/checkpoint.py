@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -111,6 +112,9 @@ def load_for(folder: Path, data: str | None) -> tuple[DMDTask, Recordings]:
     recordings = load(data or config.data, task=described["task"], metrics=described["metrics"])
     if dict(recordings.dims) != described["dims"]:
         raise ValueError(f"the model reads widths {described['dims']}, but {recordings.path} has {recordings.dims}")
+    classes = list(recordings.classes)
+    if classes != described["classes"]:
+        raise ValueError(f"the model knows the classes {described['classes']}, but {recordings.path} has {classes}")
     return task.eval(), recordings
 
 
@@ -147,6 +151,21 @@ def last_epoch(folder: Path) -> Path | None:
 
 
 def load_epoch(checkpoint: Path, task: nn.Module) -> dict[str, Any]:
-    """Read weights into ``task``, and return the training state."""
+    """Read weights into ``task``, and return the training state.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing, damaged, or not of a run.
+    """
     load_weights(checkpoint / "model.safetensors", task)
-    return torch.load(checkpoint / "training.pt", map_location="cpu", weights_only=True)
+    path = checkpoint / "training.pt"
+    if not path.is_file():
+        raise FileNotFoundError(f"{checkpoint} has no {path.name}")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in any way, from EOFError to struct.error
+        raise ValueError(f"{path} is damaged, or no run has written it ({type(error).__name__})") from error
+    wanted = {"epoch", "history", "edges", "seconds", "optimizer"}
+    if not isinstance(state, dict) or wanted - state.keys():
+        raise ValueError(f"{path} is not the state of a run, which has {', '.join(sorted(wanted))}")
+    return state

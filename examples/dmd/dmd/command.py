@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import jsonargparse
 
@@ -37,6 +39,33 @@ def with_underscores(arguments: list[str]) -> list[str]:
         is_option = option.startswith("--") and len(option) > 2
         spelled.append((f"--{option[2:].replace('-', '_')}" if is_option else option) + equals + value)
     return spelled
+
+
+def writable_folder(path: Path) -> Path:
+    """Make a folder, and check that it can be written.
+
+    Raises:
+        OSError: it cannot.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"out: {path} cannot be made a folder: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"out: the folder {path} cannot be written")
+    return path
+
+
+def writable_file(path: Path) -> Path:
+    """A file that can be written; its folder is made.
+
+    Raises:
+        OSError: it is a folder, or lies in one that cannot be written.
+    """
+    writable_folder(path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(f"out must be a file, but {path} is a folder")
+    return path
 
 
 def option_value(arguments: list[str], option: str) -> str | None:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .checkpoint import default_folder, describe, holds_run, write_config
+from .command import writable_folder
 from .config import RunConfig
 from .data import Recordings
 from .report import results_table, summary_table, write_json, write_text
@@ -20,21 +22,37 @@ def prepare_runs(config: RunConfig, seeds: Sequence[int], recordings: Recordings
     Raises:
         ValueError, OSError: as :class:`Run` does, for any of the seeds.
     """
-    if not seeds:
-        return [Run(config, recordings, resume=resume)]
-    root = Path(config.out or "")
-    runs = [
-        Run(replace(config, seed=seed, out=str(root / f"seed-{seed}")), recordings, resume=resume) for seed in seeds
-    ]
-    if runs[0].accelerator.is_main_process:
+    root = Path(config.out or default_folder(config.data))
+    configs = [replace(config, seed=seed, out=str(root / f"seed-{seed}")) for seed in seeds]
+    if seeds and holds_run(root):
+        raise ValueError(f"{root} holds a single run; runs over seeds need another --out")
+    if seeds and not resume and any(map(holds_run, root.glob("seed-*"))):
+        raise ValueError(f"{root} already holds runs; --resume {root} goes on, another --out starts anew")
+    if not seeds and (root / "seeds.json").is_file():
+        raise ValueError(f"{root} holds runs over seeds {saved_seeds(root)}; a single run needs another --out")
+    runs = [Run(one, recordings, resume=resume) for one in configs or [replace(config, out=str(root))]]
+    for run in runs:
+        writable_folder(run.out)
+        if run.accelerator.is_main_process:
+            write_config(run.out, run.config, describe(recordings))
+    if seeds and runs[0].accelerator.is_main_process:
         write_json(root / "seeds.json", list(seeds))
     return runs
 
 
 def saved_seeds(root: Path) -> list[int]:
-    """The seeds that a run over several was started with."""
+    """The seeds that a run over several was started with; none where there is no such run.
+
+    Raises:
+        ValueError: seeds.json is damaged.
+    """
     path = root / "seeds.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if not path.is_file():
+        return []
+    try:
+        return [int(seed) for seed in json.loads(path.read_text(encoding="utf-8"))]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: it must be a list of whole numbers") from error
 
 
 def finish(run: Run) -> dict[str, Any]:

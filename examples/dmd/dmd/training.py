@@ -31,6 +31,8 @@ FREE_FIELDS = ("out", "device", "num_workers", "epochs", "patience")
 class Run:
     """Everything of one run that can be checked before it starts; :meth:`train` then does the work.
 
+    Nothing is written before that, so that of several runs all are checked first.
+
     Args:
         config: with ``out`` set.
         recordings: the data.
@@ -38,7 +40,6 @@ class Run:
 
     Raises:
         ValueError: if the folder holds a run and ``resume`` is off, or holds one of another configuration.
-        OSError: if the folder cannot be written.
     """
 
     def __init__(self, config: RunConfig, recordings: Recordings, *, resume: bool = False) -> None:
@@ -58,13 +59,13 @@ class Run:
             raise ValueError(f"{self.out} already holds a run; --resume {self.out} goes on, another --out starts anew")
         distillation = config.objective.distillation
         self.metric, self.mode = SELECTION[recordings.metrics]
-        described = ckpt.describe(recordings)
         torch.manual_seed(config.seed)
-        self.task = ckpt.build_task(config, described)
+        self.task = ckpt.build_task(config, ckpt.describe(recordings))
         self.task.model.adapter.fit(standardization_statistics(recordings.splits["train"]))
         self.checkpoint = ckpt.last_epoch(self.out) if resume else None
         self.state: dict[str, Any] = {"epoch": 0, "history": [], "edges": [], "seconds": 0.0}
         if self.checkpoint is not None:
+            ckpt.load_weights(self.out / "model.safetensors", self.task)  # the best epoch's, read again at the end
             self.state = ckpt.load_epoch(self.checkpoint, self.task)
         self.accelerator = Accelerator(
             cpu=config.device == "cpu",
@@ -75,9 +76,8 @@ class Run:
             # A scorer that no distance moves has no gradient to wait for.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=distillation.detach_weights)],
         )
-        self.out.mkdir(parents=True, exist_ok=True)
-        if self.accelerator.is_main_process:
-            ckpt.write_config(self.out, config, described)
+        if config.precision == "fp16" and self.accelerator.device.type == "cpu":
+            raise ValueError("precision 'fp16' needs a GPU; a CPU computes in 'no' (float32) or 'bf16'")
 
     @property
     def is_finished(self) -> bool:
