@@ -1,0 +1,108 @@
+"""The layers around gdkit's pieces: standardisation, pooling, the stem, hidden modalities."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from dmd.layers import (
+    ConvolutionStem,
+    FeatureFusion,
+    InputAdapter,
+    ResidualHead,
+    drop_modalities,
+    masked_mean,
+    per_modality,
+)
+
+from gdkit.testing import check_padding_invariance, check_permutation_equivariance
+
+
+def adapter(pool=1, standardize="column"):
+    return InputAdapter({"sound": 2}, pool, 0.0, standardize).eval()
+
+
+def test_masked_mean():
+    x = torch.tensor([[[1.0], [2.0], [9.0]], [[5.0], [9.0], [9.0]], [[9.0], [9.0], [9.0]]])
+    mask = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
+    assert masked_mean(x, mask).tolist() == [[1.5], [5.0], [0.0]]
+    spoiled = torch.where(mask[..., None], x, torch.nan)
+    assert masked_mean(spoiled, mask).tolist() == [[1.5], [5.0], [0.0]]
+
+
+def test_one_value_or_one_a_modality():
+    names = ("left", "right")
+    assert per_modality("pool", 3, names, 1) == {"left": 3, "right": 3}
+    assert per_modality("pool", {"right": 2}, names, 1) == {"left": 1, "right": 2}
+    with pytest.raises(ValueError, match="pool names nose; the modalities are left, right"):
+        per_modality("pool", {"nose": 2}, names, 1)
+
+
+STATISTICS = {"sound": (np.float32([1.0, 10.0]), np.float32([3.0, 4.0]))}
+ROOT = math.sqrt((3.0**2 + 4.0**2) / 2)  # the common deviation of both columns
+STANDARDISED = {
+    "column": [[0.0, -2.0], [2.0, 0.0]],
+    "modality": [[0.0, -8 / ROOT], [6 / ROOT, 0.0]],
+    "sample": [[-1.0, -1.0], [1.0, 1.0]],
+}
+
+
+@pytest.mark.parametrize("standardize", STANDARDISED)
+def test_standardised_values(standardize):
+    layer = adapter(standardize=standardize)
+    layer.fit(STATISTICS)
+    x = torch.tensor([[[1.0, 2.0], [7.0, 10.0], [99.0, 99.0]]])
+    out, mask = layer("sound", x, torch.tensor([[True, True, False]]))
+    torch.testing.assert_close(out[:, :2], torch.tensor([STANDARDISED[standardize]]))
+    assert not out[:, 2].any()
+    assert mask.tolist() == [[True, True, False]]
+
+
+def test_far_values_are_cut():
+    out, _ = adapter()("sound", torch.tensor([[[1e6, -1e6]]]), torch.ones(1, 1, dtype=torch.bool))
+    assert out.tolist() == [[[10.0, -10.0]]]
+
+
+def test_pool_averages_the_real_steps():
+    x = torch.arange(10.0).reshape(1, 5, 2).repeat(2, 1, 1)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    out, pooled = adapter(pool={"sound": 2})("sound", x, mask)
+    assert out[..., 0].tolist() == [[1.0, 5.0, 8.0], [1.0, 4.0, 0.0]]
+    assert pooled.tolist() == [[True, True, True], [True, True, False]]
+
+
+@pytest.mark.parametrize("pool", [0, {"sound": -1}])
+def test_a_pool_below_one_step(pool):
+    with pytest.raises(ValueError, match="pool must be at least 1 step, got .* for 'sound'"):
+        adapter(pool=pool)
+
+
+def test_stem_sees_no_padding():
+    stem = ConvolutionStem(3, 4, 2, 3, dropout=0.0)
+    x, mask = torch.randn(2, 6, 3), torch.ones(2, 6, dtype=torch.bool)
+    mask[1, 4:] = False
+    assert stem(x, mask).shape == (2, 6, 4)
+    assert not stem(x, mask)[1, 4:].any()
+    check_padding_invariance(lambda inputs, masks: stem(torch.where(masks[..., None], inputs, 0.0), masks), x, mask)
+
+
+def test_heads():
+    check_permutation_equivariance(ResidualHead(4, 2, 0.0), torch.randn(3, 4))
+    fusion = FeatureFusion([4, 6], 2, 0.0)
+    assert fusion([torch.randn(3, 4), torch.randn(3, 6)]).shape == (3, 2)
+    check_permutation_equivariance(lambda a, b: fusion([a, b]), torch.randn(3, 4), torch.randn(3, 6))
+
+
+def test_hidden_modalities():
+    present = torch.tensor([[True, True, True], [True, True, False], [False, True, False], [False, False, False]])
+    present = present.repeat(2000, 1)
+    chances = torch.tensor([0.0, 0.5, 0.9])
+    kept = drop_modalities(present, chances)
+    assert not (kept & ~present).any()
+    assert torch.equal(kept.any(dim=1), present.any(dim=1))  # none loses its last
+    assert kept[0::4, 0].all()  # a chance of 0 hides nothing
+    shares = kept[0::4].float().mean(dim=0)
+    torch.testing.assert_close(shares, torch.tensor([1.0, 0.5, 0.1]), atol=0.04, rtol=0)
+    # Where the last must stay, high chances favour nobody.
+    rest = drop_modalities(torch.ones(6000, 3, dtype=torch.bool), torch.full((3,), 0.999)).float().mean(dim=0)
+    torch.testing.assert_close(rest, torch.full((3,), 1 / 3), atol=0.03, rtol=0)
