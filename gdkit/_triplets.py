@@ -24,7 +24,9 @@ def mean_triplet_hinge(
     batch, num_nodes, _ = features.shape
     real = real.T.reshape(-1)  # (pair,): pair p is node p // batch of sample p % batch
     units = unit_vectors(torch.where(real[:, None], features.transpose(0, 1).flatten(0, 1), 0.0))  # (pair, dim)
-    similarity = units @ units.T  # (pair, pair)
+    similarity = units @ units.T  # (pair, pair), in 16 bits also under autocast
+    if similarity.dtype != torch.float64:
+        similarity = similarity.float()  # sums over all pairs overflow float16
     margins = similarity.new_full((batch, batch), margin)
     if label_values is not None:
         # A NaN label is in no triplet, but 0 * NaN would still poison the sum.
@@ -46,4 +48,4 @@ def mean_triplet_hinge(
     hinges = below * bound - running.gather(1, below)
     total = torch.where(negative, hinges, 0.0).sum()
     count = (positive.sum(1) * negative.sum(1)).sum()  # |S|
-    return total / count.clamp(min=1)
+    return (total / count.clamp(min=1)).to(features.dtype)
