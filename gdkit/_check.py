@@ -13,6 +13,17 @@ def shape_text(shape: Sequence[int]) -> str:
     return "(" + ", ".join(str(int(size)) for size in shape) + ("," if len(shape) == 1 else "") + ")"
 
 
+def check_tensor(owner: str, argument: str, tensor: object) -> Tensor:
+    """Return ``tensor`` if it is one, of any shape.
+
+    Raises:
+        TypeError: otherwise, naming the type that came.
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{owner}: {argument} must be a torch.Tensor, got {type(tensor).__name__}")
+    return tensor
+
+
 def check_shape(owner: str, argument: str, tensor: object, axes: Sequence[str | int], note: str = "") -> Tensor:
     """Return ``tensor`` if its axes fit ``axes``: a string names a free axis, an integer fixes its size.
 
@@ -20,8 +31,7 @@ def check_shape(owner: str, argument: str, tensor: object, axes: Sequence[str | 
         TypeError: if ``tensor`` is not a tensor.
         ValueError: if the rank or a fixed size differs; the message names the argument, the axes wanted and the shape.
     """
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{owner}: {argument} must be a torch.Tensor, got {type(tensor).__name__}")
+    tensor = check_tensor(owner, argument, tensor)
     fits = tensor.dim() == len(axes) and all(
         isinstance(axis, str) or size == axis for size, axis in zip(tensor.shape, axes, strict=True)
     )
@@ -56,12 +66,21 @@ def check_mask(owner: str, argument: str, mask: object, axes: Sequence[str | int
     return mask
 
 
-def real_steps(owner: str, mask: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Zero the steps that are not real, so that not even a NaN there reaches a sum or a gradient."""
+def real_steps(owner: str, mask: Tensor | None, **tensors: Tensor) -> list[Tensor]:
+    """Zero the steps that are not real, so that not even a NaN there reaches a sum or a gradient.
+
+    Raises:
+        TypeError: if an argument is not a floating-point tensor, or the mask not boolean.
+        ValueError: if the tensors differ in shape, or the mask does not fit them.
+    """
+    argument, tensor = next(iter(tensors.items()))
+    shape = check_tensor(owner, argument, tensor).shape
+    for argument, tensor in tensors.items():
+        check_floating(owner, argument, check_shape(owner, argument, tensor, shape))
     if mask is None:
-        return tensors
-    check_mask(owner, "mask", mask, list(tensors[0].shape[:-1]))
-    return tuple(torch.where(mask[..., None], tensor, 0.0) for tensor in tensors)
+        return list(tensors.values())
+    check_mask(owner, "mask", mask, shape[:-1])
+    return [torch.where(mask[..., None], tensor, 0.0) for tensor in tensors.values()]
 
 
 def check_not_empty(owner: str, argument: str, tensor: Tensor) -> Tensor:
@@ -103,7 +122,7 @@ def check_choice(owner: str, argument: str, value: object, choices: Sequence[str
         raise ValueError(f"{owner}: {argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_positive(owner: str, argument: str, value: float, *, integer: bool = False, zero: bool = False) -> None:
+def check_positive(owner: str, argument: str, value: object, *, integer: bool = False, zero: bool = False) -> None:
     """Check that a number is above zero (or not below it, with ``zero``), and whole where ``integer`` is asked for.
 
     Raises:

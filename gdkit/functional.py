@@ -55,10 +55,8 @@ def edge_weights(
 
     Args:
         scores: one number an edge, any range.
-        edge_index: sources and targets.
-        num_nodes: number of nodes.
-        normalize: "graph", :math:`\mathcal{N}` = all edges (weights sum to 1); "target": the
-            edges into the same target (weights sum to the number of targets).
+        edge_index, num_nodes: sources and targets, and how many nodes there are.
+        normalize: weights sum to 1 over :math:`\mathcal{N}`: "graph", all edges; "target", the edges into each target.
         temperature: :math:`T`, above 0; small is sharp.
         edge_mask: True where the edge is present; an absent edge has weight 0, and with no edge present all are 0.
 
@@ -101,9 +99,8 @@ def edge_distances(
         \epsilon^{kl} = T^2\, \mathrm{KL}(\mathrm{softmax}(x_i / T) \,\Vert\, \mathrm{softmax}(x_j / T)) \tag{7}
 
     Args:
-        x: logits or features of the nodes.
-        edge_index: sources and targets.
-        distance: "l1", "l2", "cosine", "kl", or a callable (teacher, student), each (batch, edge, dim) -> (batch, edge).
+        x, edge_index: logits or features of the nodes; sources and targets of the edges.
+        distance: "l1", "l2", "cosine", "kl", or callable (teacher, student), each (batch, edge, dim) -> (batch, edge).
         temperature: :math:`T` of "kl", above 0.
         detach_teacher: no gradient reaches the teacher's side.
 
@@ -166,8 +163,8 @@ def triplet_margin_loss(
         \mathcal{L}_{mar} = \frac{1}{|S|} \sum_{(i,j,k) \in S} \max(0, \alpha - \cos(x_i, x_j) + \cos(x_i, x_k)) \tag{4}
 
     :math:`i, j, k` run over all (sample, node) pairs of the batch; :math:`S` holds those with node(i) != node(j),
-    node(i) = node(k), class(i) = class(j), class(i) != class(k). The triplets are summed
-    through sorted lists, never listed: O(N^2 log N) time and O(N^2) memory in the number of pairs N.
+    node(i) = node(k), class(i) = class(j), class(i) != class(k). The triplets are summed through sorted lists, never
+    listed: O(N^2 log N) time and O(N^2) memory in the number of pairs N. Without any, the loss is a 0 on the graph.
 
     Args:
         features: of the nodes.
@@ -178,28 +175,26 @@ def triplet_margin_loss(
         label_values: if given, the margin of a triplet is ``margin * |label_values[i] - label_values[k]|``.
 
     Shape:
-        - features: (batch, node, dim); labels, sample_mask, label_values: (batch); node_mask: (batch, node); returns a
-          scalar, 0 and still on the graph where :math:`S` is empty.
+        - features: (batch, node, dim); node_mask: (batch, node); labels and all others: (batch); returns a scalar.
 
     Raises:
         ValueError: if a shape disagrees or ``margin`` is below 0.
 
     Example:
-        >>> features = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
-        >>> triplet_margin_loss(features, torch.tensor([0, 1]), margin=0.1)
+        >>> triplet_margin_loss(torch.stack([torch.eye(2), torch.eye(2).flip(0)]), torch.tensor([0, 1]), margin=0.1)
         tensor(0.1000)
     """
     owner = "triplet_margin_loss"
-    _check.check_shape(owner, "features", features, ["batch", "node", "dim"])
+    _check.check_floating(owner, "features", _check.check_shape(owner, "features", features, ["batch", "node", "dim"]))
     _check.check_positive(owner, "margin", margin, zero=True)
+    _check.check_shape(owner, "labels", labels, features.shape[:1])
+    if label_values is not None:
+        _check.check_shape(owner, "label_values", label_values, features.shape[:1])
     real = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
     if node_mask is not None:
         real = _check.check_mask(owner, "node_mask", node_mask, features.shape[:2])
     if sample_mask is not None:
         real = real & _check.check_mask(owner, "sample_mask", sample_mask, features.shape[:1])[:, None]
-    for argument, values in (("labels", labels), ("label_values", label_values)):
-        if values is not None:
-            _check.check_shape(owner, argument, values, features.shape[:1])
     return mean_triplet_hinge(features, labels, margin, real, label_values)
 
 
@@ -224,9 +219,8 @@ def soft_orthogonality(shared: Tensor, private: Tensor, kind: str = "hinge", mas
         >>> soft_orthogonality(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]), kind="squared")
         tensor(0.5000)
     """
-    _check.check_shape("soft_orthogonality", "private", private, list(shared.shape))
     _check.check_choice("soft_orthogonality", "kind", kind, ("hinge", "absolute", "squared", "signed"))
-    shared, private = _check.real_steps("soft_orthogonality", mask, shared, private)
+    shared, private = _check.real_steps("soft_orthogonality", mask, shared=shared, private=private)
     cosine = (unit_vectors(shared) * unit_vectors(private)).sum(-1)
     penalty = {"hinge": torch.relu, "absolute": torch.abs, "squared": torch.square, "signed": torch.clone}[kind](cosine)
     return penalty.mean() if mask is None else penalty.sum() / mask.sum().clamp(min=1)
@@ -251,7 +245,6 @@ def reconstruction_loss(x: Tensor, x_hat: Tensor, mask: Tensor | None = None) ->
         >>> reconstruction_loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
         tensor(2.)
     """
-    _check.check_shape("reconstruction_loss", "x_hat", x_hat, list(x.shape))
-    x, x_hat = _check.real_steps("reconstruction_loss", mask, x, x_hat)
+    x, x_hat = _check.real_steps("reconstruction_loss", mask, x=x, x_hat=x_hat)
     squares = (x - x_hat).square()
     return squares.mean() if mask is None else squares.sum() / (mask.sum() * x.shape[-1]).clamp(min=1)
