@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class TripletMarginLoss(nn.Module):
           node_mask: (batch, node), or a mapping name -> (batch). Returns a scalar.
 
     Raises:
+        TypeError: if an argument has the wrong type or dtype; without ``binning``, labels must be integers.
         ValueError: if a shape disagrees, or an option is out of range.
 
     Example:
@@ -44,24 +46,19 @@ class TripletMarginLoss(nn.Module):
         Decoupled Multimodal Distilling for Emotion Recognition, arXiv 2303.13802.
     """
 
-    boundaries: Tensor | None
-
     def __init__(
         self, margin: float = 0.1, *, binning: str | Sequence[float] | None = None, proportional: bool = False
     ) -> None:
         super().__init__()
         _check.check_positive("TripletMarginLoss", "margin", margin, zero=True)
-        boundaries = None
         if isinstance(binning, str):
             _check.check_choice("TripletMarginLoss", "binning", binning, ("round",))
         elif binning is not None:
-            boundaries = torch.tensor(list(binning), dtype=torch.float64)
-            if boundaries.numel() == 0 or not bool((boundaries.diff() > 0).all()):
+            # Numbers, not a buffer, which would be rounded to the module's dtype.
+            binning = tuple(float(boundary) for boundary in binning)
+            if not binning or not all(low < high for low, high in pairwise(binning)):
                 raise ValueError(f"TripletMarginLoss: binning must be rising boundaries, got {list(binning)}")
-        self.margin = margin
-        self.binning = binning
-        self.proportional = proportional
-        self.register_buffer("boundaries", boundaries, persistent=False)
+        self.margin, self.binning, self.proportional = margin, binning, proportional
 
     def forward(
         self, features: Nodes, labels: Tensor, node_mask: Nodes | None = None, sample_mask: Tensor | None = None
@@ -69,26 +66,33 @@ class TripletMarginLoss(nn.Module):
         """Mean hinge over the triplets of the batch."""
         owner = "TripletMarginLoss"
         if isinstance(features, Mapping):
-            names = list(features)
+            names = _names(owner, "features", features)
             features = _check.stack_nodes(owner, "features", features, names)  # (batch, node, dim)
             if node_mask is not None:
                 node_mask = _check.stack_flags(owner, "node_mask", node_mask, names, features.shape[0])
         elif isinstance(node_mask, Mapping):
             raise TypeError(f"{owner}: node_mask may be a mapping only where features is one")
+        batch = _check.check_shape(owner, "features", features, ["batch", "node", "dim"]).shape[:1]
+        _check.check_shape(owner, "labels", labels, batch)
         labelled = ~labels.isnan() if labels.is_floating_point() else labels != -100
-        classes = labels
-        if self.boundaries is not None:
-            classes = torch.bucketize(labels.to(self.boundaries.dtype), self.boundaries)
-        elif self.binning == "round":
-            classes = labels.round()
-        elif labels.is_floating_point():
+        if sample_mask is not None:
+            labelled = labelled & _check.check_mask(owner, "sample_mask", sample_mask, batch)
+        values = labels if self.proportional else None
+        return GF.triplet_margin_loss(features, self._classes(labels), self.margin, node_mask, labelled, values)
+
+    def _classes(self, labels: Tensor) -> Tensor:
+        """The class of every label; that of a missing one means nothing."""
+        if self.binning == "round":
+            return labels.round()
+        if self.binning is not None:
+            labels = 1.0 * labels  # integers become floats; floats keep their dtype, which the boundaries take too
+            return torch.bucketize(labels, torch.tensor(self.binning, dtype=labels.dtype, device=labels.device))
+        if labels.is_floating_point():
             raise TypeError(
-                f"{owner}: labels must be integer classes, got {labels.dtype}; "
+                f"TripletMarginLoss: labels must be integer classes, got {labels.dtype}; "
                 "binning='round' or a sequence of boundaries makes classes of real labels"
             )
-        sample_mask = labelled if sample_mask is None else sample_mask & labelled
-        values = labels.to(features.dtype) if self.proportional else None
-        return GF.triplet_margin_loss(features, classes, self.margin, node_mask, sample_mask, values)
+        return labels
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""
@@ -160,7 +164,15 @@ def _per_node(owner: str, **arguments: Nodes | None) -> list[tuple[Any, ...]]:
             raise TypeError(f"{owner}: {argument} and {other} must both be mappings, or both be tensors")
     if not isinstance(first, Mapping):
         return [tuple(arguments.values())]
+    names = _names(owner, argument, first)
     given = {other: value for other, value in arguments.items() if isinstance(value, Mapping)}
     for other, value in given.items():
-        _check.check_names(owner, other, value, list(first))
-    return [tuple(given[other][name] if other in given else None for other in arguments) for name in first]
+        _check.check_names(owner, other, value, names)
+    return [tuple(given[other][name] if other in given else None for other in arguments) for name in names]
+
+
+def _names(owner: str, argument: str, nodes: Mapping[str, Tensor]) -> list[str]:
+    """The names in a mapping that must hold some."""
+    if not nodes:
+        raise ValueError(f"{owner}: {argument} must hold at least 1 node, got none")
+    return list(nodes)
