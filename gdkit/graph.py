@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gdkit._check import check_shape
+from gdkit._check import check_shape, check_tensor
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -56,13 +57,18 @@ class DistillationGraph:
         if len(set(names)) != len(names):
             raise ValueError(f"DistillationGraph: names must all differ, got {', '.join(map(repr, names))}")
         position = {name: index for index, name in enumerate(names)}
-        edges = [(source, target) for source, target in self.edges]
-        for source, target in edges:
+        edges: list[tuple[str, str]] = []
+        for edge in self.edges:
+            try:
+                source, target = edge
+            except (TypeError, ValueError):
+                raise ValueError(f"DistillationGraph: edges must be pairs (source, target), got {edge!r}") from None
             for name in (source, target):
-                if name not in position:
+                if name not in names:
                     raise ValueError(f"DistillationGraph has nodes ({', '.join(names)}); edges name {name!r} as well")
             if source == target:
                 raise ValueError(f"DistillationGraph: a node cannot teach itself, got edge ({source!r}, {target!r})")
+            edges.append((source, target))
         if not edges:
             raise ValueError("DistillationGraph: edges must hold at least 1 edge, got none")
         if len(set(edges)) != len(edges):
@@ -87,7 +93,7 @@ class DistillationGraph:
     @classmethod
     def from_edges(cls, names: Iterable[str], edges: Iterable[tuple[str, str]]) -> DistillationGraph:
         """The edges named, and no others."""
-        return cls(tuple(names), tuple((source, target) for source, target in edges))
+        return cls(tuple(names), tuple(edges))
 
     @property
     def num_nodes(self) -> int:
@@ -123,7 +129,7 @@ class DistillationGraph:
             tensor([[0.0000, 0.2500],
                     [0.7500, 0.0000]])
         """
-        leading = ["..."] * max(weights.dim() - 1, 0) if isinstance(weights, Tensor) else []  # pyright: ignore[reportUnnecessaryIsInstance]
+        leading = ["..."] * (check_tensor("DistillationGraph.matrix", "weights", weights).dim() - 1)
         check_shape("DistillationGraph.matrix", "weights", weights, [*leading, self.num_edges])
         source, target = self.edge_index.to(weights.device)
         matrix = weights.new_zeros(*weights.shape[:-1], self.num_nodes, self.num_nodes)
@@ -149,7 +155,8 @@ class DistillationGraph:
             features: ``(node, dim)``, kept as ``x``.
 
         Returns:
-            ``Data`` with ``edge_index``, ``num_nodes``, ``node_names``, and ``edge_weight`` and ``x`` where given.
+            ``Data`` with ``edge_index``, ``num_nodes``, ``node_names`` (an array of strings), and ``edge_weight`` and
+            ``x`` where given.
 
         Raises:
             ValueError: if a shape does not fit the graph.
@@ -161,7 +168,8 @@ class DistillationGraph:
             parts["edge_weight"] = check_shape("DistillationGraph.to_data", "weights", weights, [self.num_edges])
         if features is not None:
             parts["x"] = check_shape("DistillationGraph.to_data", "features", features, [self.num_nodes, "dim"])
-        return Data(node_names=list(self.names), **parts)
+        # An array, as torch_geometric takes a list for values of edges where there are as many edges as nodes.
+        return Data(node_names=np.array(self.names), **parts)
 
     @classmethod
     def from_data(cls, data: Data) -> DistillationGraph:
@@ -180,12 +188,12 @@ class DistillationGraph:
         if edge_index is None:
             raise ValueError("DistillationGraph.from_data: data must have edge_index, got None")
         check_shape("DistillationGraph.from_data", "data.edge_index", edge_index, [2, "edge"])
-        names: Sequence[str] = data.node_names if "node_names" in data else [str(i) for i in range(data.num_nodes or 0)]
+        names = [str(name) for name in (data.node_names if "node_names" in data else range(data.num_nodes or 0))]
         if len(names) != data.num_nodes:
             raise ValueError(
                 f"DistillationGraph.from_data: data.node_names must hold {data.num_nodes} names, got {len(names)}"
             )
-        pairs: list[list[int]] = edge_index.T.tolist()
+        pairs = [(int(source), int(target)) for source, target in edge_index.T]
         if any(not 0 <= index < len(names) for pair in pairs for index in pair):
             raise ValueError(f"DistillationGraph.from_data: data.edge_index must lie in 0..{len(names) - 1}")
         return cls(tuple(names), tuple((names[source], names[target]) for source, target in pairs))
