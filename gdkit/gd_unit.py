@@ -115,6 +115,8 @@ class GDUnit(nn.Module):
         detach_weights: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(graph, DistillationGraph):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"GDUnit: graph must be a DistillationGraph, got {type(graph).__name__}")
         widths = _widths(graph, feature_dim)
         for argument, value in (("logit_dim", logit_dim), ("hidden_dim", hidden_dim)):
             _check.check_positive("GDUnit", argument, value, integer=True)
@@ -139,7 +141,7 @@ class GDUnit(nn.Module):
         self.detach_teacher, self.detach_weights = detach_teacher, detach_weights
         self.scorer = EdgeScorer(graph.names, graph.edge_index, feature_dim, logit_dim, hidden_dim, scorer)
         if prior is not None:
-            prior = torch.as_tensor(prior, dtype=torch.get_default_dtype())
+            prior = torch.as_tensor(prior, dtype=torch.get_default_dtype()).detach().clone()
             _check.check_shape("GDUnit", "prior", prior, [graph.num_edges], "one number an edge")
         self.register_buffer("edge_index", graph.edge_index, persistent=False)
         self.register_buffer("prior", prior)
@@ -206,13 +208,14 @@ class GDUnit(nn.Module):
             if len(widths) > 1:
                 raise TypeError("GDUnit: features must be a mapping, as nodes differ in width, got one tensor")
             _check.check_shape("GDUnit", "features", features, [batch, self.graph.num_nodes, widths.pop()])
-            return list(features.unbind(dim=1))
+            return list(_check.check_floating("GDUnit", "features", features).unbind(dim=1))
         _check.check_names("GDUnit", "features", features, self.graph.names)
         same = len(set(self.widths.values())) == 1
         for name, width in self.widths.items():
-            note = f"dim is {width} for every node" if same else f"dim is {width} for {name!r}"
-            _check.check_shape("GDUnit", f"features[{name!r}]", features[name], ["batch", width], note)
-            _check.check_shape("GDUnit", f"features[{name!r}]", features[name], [batch, width], "batch as in logits")
+            argument, note = f"features[{name!r}]", f"dim is {width} for {'every node' if same else repr(name)}"
+            _check.check_shape("GDUnit", argument, features[name], ["batch", width], note)
+            _check.check_shape("GDUnit", argument, features[name], [batch, width], "batch as in logits")
+            _check.check_floating("GDUnit", argument, features[name])
         return [features[name] for name in self.graph.names]
 
     def _quality(self, quality: Nodes, batch: int) -> Tensor:
