@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ def unit_vectors(x: Tensor) -> Tensor:
 
     ``torch.nn.functional.normalize`` divides by an epsilon there, so that the gradient at a zero vector is 1e12.
     """
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    norm = cast(Tensor, torch.linalg.vector_norm(x, dim=-1, keepdim=True))  # pyright: ignore[reportUnknownMemberType]
     positive = norm > torch.finfo(x.dtype).tiny
     return torch.where(positive, x / torch.where(positive, norm, 1.0), 0.0)
 

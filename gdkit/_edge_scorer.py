@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -92,14 +93,14 @@ class EdgeScorer(nn.Module):
             scores = self.edge_score(z[:, source], z[:, target])
             return _check.check_shape("GDUnit", "scorer(teacher, student)", scores, [z.shape[0], source.shape[0]])
         # A linear layer over [student, teacher] is a sum of one product a node and role.
-        first = self.edge_score if isinstance(self.edge_score, nn.Linear) else self.edge_score[0]  # pyright: ignore
+        first = cast(nn.Linear, self.edge_score[0] if isinstance(self.edge_score, nn.Sequential) else self.edge_score)
         as_student, as_teacher = first.weight.chunk(2, dim=1)
         student_terms = F.linear(z, as_student, first.bias)  # (batch, node, 1 or hidden_dim)
         teacher_terms = F.linear(z, as_teacher)
-        if self.kind == "linear":
+        if not isinstance(self.edge_score, nn.Sequential):
             return GF.edge_scores(teacher_terms[..., 0], student_terms[..., 0], self.edge_index)
         hidden = teacher_terms[:, source] + student_terms[:, target]  # (batch, edge, hidden_dim)
-        return self.edge_score[1:](hidden)[..., 0]  # pyright: ignore
+        return self.edge_score[1:](hidden)[..., 0]
 
     def extra_repr(self) -> str:
         """The kind, for ``print(module)``."""

@@ -61,12 +61,9 @@ class CrossmodalLayer(nn.Module):
         split = "batch time (heads width) -> batch heads time width"
         query, key, value = (rearrange(part, split, heads=self.num_heads) for part in (query, key, value))
         dropout = self.attention_dropout if self.training else 0.0
-        options = {"key_mask": source_mask, "query_mask": mask, "band": band, "dropout": dropout}
-        weights = None
-        if need_weights:
-            attended, weights = attention_with_weights(query, key, value, **options)
-        else:
-            attended = attention(query, key, value, **options)
+        attend = attention_with_weights if need_weights else attention
+        result = attend(query, key, value, key_mask=source_mask, query_mask=mask, band=band, dropout=dropout)
+        attended, weights = result if isinstance(result, tuple) else (result, None)
         merged = rearrange(attended, "batch heads time width -> batch time (heads width)")
         x = x + self.dropout(self.out_projection(merged))
         hidden = self.dropout(F.relu(self.expand(self.feedforward_norm(x))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -166,11 +167,18 @@ class MultimodalTransformer(nn.Module):
             raise ValueError(f"MultimodalTransformer: names must hold at least 2 different nodes, got {self.names}")
         _check.check_module_names("MultimodalTransformer", self.names)
         _check.check_positive("MultimodalTransformer", "num_memory_layers", num_memory_layers, integer=True, zero=True)
-        options = {"dropout": dropout, "attention_dropout": attention_dropout, "band": band}
         self.dim = dim
 
         def transformer(width: int, layers: int) -> CrossmodalTransformer:
-            return CrossmodalTransformer(width, num_heads, layers, feedforward_dim=feedforward_dim, **options)
+            return CrossmodalTransformer(
+                width,
+                num_heads,
+                layers,
+                feedforward_dim=feedforward_dim,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                band=band,
+            )
 
         self.reinforce = nn.ModuleDict(
             {
@@ -211,7 +219,7 @@ class MultimodalTransformer(nn.Module):
         for target in self.names:
             mask = None if masks is None else masks[target]
             parts: list[Tensor] = []
-            for source, transformer in self.reinforce[target].items():  # pyright: ignore
+            for source, transformer in cast(nn.ModuleDict, self.reinforce[target]).items():
                 source_mask = None if masks is None else masks[source]
                 part = transformer(features[target], features[source], mask, source_mask, return_attention)
                 if return_attention:
