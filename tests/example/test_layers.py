@@ -73,7 +73,7 @@ def test_pool_averages_the_real_steps():
 
 @pytest.mark.parametrize("pool", [0, {"sound": -1}])
 def test_a_pool_below_one_step(pool):
-    with pytest.raises(ValueError, match="pool must be at least 1 step, got .* for 'sound'"):
+    with pytest.raises(ValueError, match=r"pool must be at least 1 step, got .* for 'sound'"):
         adapter(pool=pool)
 
 

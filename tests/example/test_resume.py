@@ -1,0 +1,208 @@
+"""Going on with a run changes nothing, and what is no such run is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dmd import checkpoint, training
+from dmd.data import synthetic
+from dmd.runs import finish, prepare_runs, summarise
+from dmd.task import DMDTask, TaskConfig
+
+from tests.example.small_runs import CONFIG, MODEL, RECORDINGS, content, prepare
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+
+# The same again
+
+
+def test_a_seed_fixes_a_run(tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        prepare(tmp_path / name, seed=seed).train()
+        torch.manual_seed(seed + 100)  # what happens outside a run does not reach it
+    first, second, other = (content(tmp_path / name) for name in "abc")
+    assert first == second
+    assert first["predictions"] != other["predictions"]
+
+
+def fail_on_call(monkeypatch, owner, name, count):
+    """Interrupt the count-th call of a function."""
+    whole, calls = getattr(owner, name), iter(range(1, 10**6))
+
+    def interrupted(*arguments, **options):
+        if next(calls) == count:
+            raise KeyboardInterrupt
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+INTERRUPTIONS = {  # 3 batches an epoch in training, and 1 in validation
+    "in the first epoch": (DMDTask, "forward", 2, 0),
+    "in the second epoch": (DMDTask, "forward", 6, 1),
+    "in validation": (training, "evaluate", 2, 1),
+    "between the best weights and the checkpoint": (checkpoint, "save_epoch", 2, 1),
+    "in the checkpoint": (torch, "save", 2, 1),
+    "in the test split": (training, "evaluate", 5, 3),
+    "before the results": (training, "write_predictions_csv", 1, 3),
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    out = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "write_pictures", lambda *_, **__: [])
+        prepare(out, epochs=3).train()
+    return content(out)
+
+
+@pytest.mark.parametrize("where", INTERRUPTIONS)
+def test_going_on_after_an_interruption_changes_nothing(tmp_path, uninterrupted, where):
+    owner, name, count, finished_epochs = INTERRUPTIONS[where]
+    with pytest.MonkeyPatch.context() as patch:
+        fail_on_call(patch, owner, name, count)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(tmp_path, epochs=3).train()
+    assert not (tmp_path / "results.json").exists()
+    torch.manual_seed(99)
+    run = prepare(tmp_path, epochs=3, resume=True)
+    assert run.state["epoch"] == finished_epochs  # at most the current epoch is lost
+    assert not run.is_finished
+    run.train()
+    assert content(tmp_path) == uninterrupted
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert prepare(tmp_path, epochs=3, resume=True).is_finished
+
+
+def test_more_epochs_go_on_from_the_last(tmp_path):
+    prepare(tmp_path, epochs=1).train()
+    run = prepare(tmp_path, epochs=2, resume=True)
+    assert not run.is_finished
+    run.train()
+    assert [epoch["epoch"] for epoch in json.loads((tmp_path / "history.json").read_text())] == [1, 2]
+
+
+def test_going_on_with_runs_over_seeds(tmp_path):
+    def run_all(folder, **options):
+        runs = prepare_runs(replace(CONFIG, out=str(tmp_path / folder)), [5, 7], RECORDINGS, **options)
+        summarise(tmp_path / folder, [finish(run) for run in runs])
+        return runs
+
+    run_all("whole", resume=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "write_pictures", lambda *_, **__: [])
+        fail_on_call(patch, training, "evaluate", 6)  # 4 in the first run, then the second epoch of the second
+        with pytest.raises(KeyboardInterrupt):
+            run_all("parts", resume=False)
+    states = [run.state["epoch"] for run in run_all("parts", resume=True)]
+    assert states == [2, 2]
+    for seed in (5, 7):
+        folder = Path(f"seed-{seed}")
+        assert content(tmp_path / "parts" / folder) == content(tmp_path / "whole" / folder)
+    summaries = [(tmp_path / folder / "summary.json").read_text() for folder in ("whole", "parts")]
+    assert summaries[0] == summaries[1]
+
+
+# What is refused
+
+
+REFUSED = [
+    ({"seed": 1}, "is a run of another config: seed is 0 there, 1 here"),
+    ({"learning_rate": 0.5}, "learning_rate is 0.001 there, 0.5 here"),
+    ({"model": replace(MODEL, dim=16)}, "model.dim is 8 there, 16 here"),
+    ({"objective": TaskConfig(gamma=0.5)}, "objective.gamma is 0.1 there, 0.5 here"),
+    ({"recordings": synthetic((48, 16, 16))}, "is a run on other data"),
+]
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    out = tmp_path_factory.mktemp("begun") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "write_pictures", lambda *_, **__: [])
+        prepare(out, epochs=1).train()
+    return out
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_a_folder_of_another_run(begun, options, message):
+    before = {path: path.stat().st_mtime_ns for path in begun.rglob("*")}
+    with pytest.raises(ValueError, match=message):
+        prepare(begun, resume=True, epochs=1, **options)
+    with pytest.raises(ValueError, match=r"already holds a run; --resume .* goes on, another --out starts anew"):
+        prepare(begun, epochs=1, **options)
+    assert before == {path: path.stat().st_mtime_ns for path in begun.rglob("*")}
+
+
+def test_single_runs_and_runs_over_seeds_do_not_mix(tmp_path, begun):
+    config = replace(CONFIG, epochs=1)
+    with pytest.raises(ValueError, match="holds a single run; runs over seeds need another --out"):
+        prepare_runs(replace(config, out=str(begun)), [1, 2], RECORDINGS, resume=False)
+    prepare_runs(replace(config, out=str(tmp_path)), [1, 2], RECORDINGS, resume=False)
+    with pytest.raises(ValueError, match=r"holds runs over seeds \[1, 2\]; a single run needs another --out"):
+        prepare_runs(replace(config, out=str(tmp_path)), [], RECORDINGS, resume=False)
+
+
+def test_nothing_is_written_before_every_seed_is_checked(tmp_path, begun):
+    shutil.copytree(begun, tmp_path / "seed-2")
+    with pytest.raises(ValueError, match="already holds runs"):
+        prepare_runs(replace(CONFIG, out=str(tmp_path)), [1, 2], RECORDINGS, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["seed-2"]
+
+
+def damage(how, path):
+    whole = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    elif how == "foreign":
+        torch.save({"epoch": 1}, path)
+    else:
+        path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "junk": b"no such thing"}[how])
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "message"),
+    [
+        ("model.safetensors", "cut", "model.safetensors is damaged"),
+        ("model.safetensors", "empty", "model.safetensors is damaged"),
+        ("model.safetensors", "gone", "has no model.safetensors"),
+        ("training.pt", "cut", "training.pt is damaged, or no run has written it"),
+        ("training.pt", "empty", "training.pt is damaged, or no run has written it"),
+        ("training.pt", "junk", "training.pt is damaged, or no run has written it"),
+        ("training.pt", "foreign", "training.pt is not the state of a run, which has edges, epoch, history"),
+        ("training.pt", "gone", "has no training.pt"),
+    ],
+)
+def test_a_damaged_checkpoint(tmp_path, begun, name, how, message):
+    out = Path(shutil.copytree(begun, tmp_path / "run"))
+    damage(how, checkpoint.last_epoch(out) / name)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        prepare(out, resume=True, epochs=2)
+
+
+def test_a_checkpoint_is_data_and_no_program(tmp_path, begun):
+    out = Path(shutil.copytree(begun, tmp_path / "run"))
+
+    class Touch:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "canary",)
+
+    torch.save({"epoch": Touch()}, checkpoint.last_epoch(out) / "training.pt")
+    with pytest.raises(ValueError, match=r"training\.pt is damaged, or no run has written it"):
+        prepare(out, resume=True, epochs=2)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_split_without_labels(tmp_path, split):
+    part = RECORDINGS.splits[split]
+    splits = RECORDINGS.splits | {split: replace(part, labels=np.full_like(part.labels, np.nan))}
+    with pytest.raises(ValueError, match=f"synthetic has no labelled sample in split '{split}'"):
+        prepare(tmp_path / "run", replace(RECORDINGS, splits=splits))
+    assert not (tmp_path / "run").exists()
