@@ -133,9 +133,8 @@ def test_help_lists_every_field_with_its_docstring(capsys):
         train.main(["--help"])
     text = capsys.readouterr().out.partition("\noptions:\n")[2]
     plain = " ".join(text.split())
-    groups = {"": RunConfig, "model.": ModelConfig, "objective.": TaskConfig}
-    groups["objective.distillation."] = DistillationConfig
-    for prefix, group in groups.items():
+    nested = {"model.": ModelConfig, "objective.": TaskConfig, "objective.distillation.": DistillationConfig}
+    for prefix, group in ({"": RunConfig} | nested).items():
         explained = " ".join(group.__doc__.split())
         for name in (field.name for field in fields(group)):
             assert f"--{prefix}{name} " in text
@@ -143,8 +142,7 @@ def test_help_lists_every_field_with_its_docstring(capsys):
                 beginning = re.match("[^.]+", explained.partition(f" {name}: ")[2])
                 assert beginning, name
                 assert beginning[0][:25] in plain.partition(f"--{prefix}{name} ")[2][:150], name
-    for option in ("--config", "--seeds", "--resume"):
-        assert f"{option} " in text
+    assert all(f"{option} " in text for option in ("--config", "--seeds", "--resume"))
 
 
 @pytest.mark.usefixtures("few")
