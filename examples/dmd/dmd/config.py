@@ -77,7 +77,7 @@ def config_parser(**options: Any) -> jsonargparse.ArgumentParser:
 
 def run_config(parser: jsonargparse.ArgumentParser, parsed: jsonargparse.Namespace) -> RunConfig:
     """The configuration among what a parser of :func:`config_parser` has parsed."""
-    values = parser.instantiate_classes(parsed)
+    values = parser.instantiate(parsed)
     return RunConfig(**{field.name: values[field.name] for field in fields(RunConfig)})
 
 
