@@ -136,6 +136,16 @@ def check_positive(owner: str, argument: str, value: object, *, integer: bool = 
         raise ValueError(f"{owner}: {argument} must be {'at least 0' if zero else 'above 0'}, got {value!r}")
 
 
+def check_integer(owner: str, argument: str, value: object) -> None:
+    """Check that a number is whole, of either sign.
+
+    Raises:
+        TypeError: otherwise.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{owner}: {argument} must be an integer, got {value!r}")
+
+
 def check_fraction(owner: str, argument: str, value: float) -> None:
     """Check that a probability lies in [0, 1).
 

@@ -15,9 +15,11 @@ from gdkit.attention import attention, attention_with_weights
 def sinusoidal_positions(x: Tensor, mask: Tensor | None) -> Tensor:
     """Sines, then cosines, of each step's number among the real ones, counted from 1: padding moves nothing."""
     half = x.shape[-1] // 2
-    steps = torch.ones(1, x.shape[1], device=x.device) if mask is None else mask.float()
-    position = steps.cumsum(dim=1)  # (batch or 1, time); float32 also for 16-bit features
-    frequency = torch.exp(torch.arange(half, device=x.device) * (-math.log(10000.0) / max(half - 1, 1)))
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32  # 16 bits cannot count past 256 or 2048
+    steps = torch.ones(1, x.shape[1], dtype=dtype, device=x.device) if mask is None else mask.to(dtype)
+    position = steps.cumsum(dim=1)  # (batch or 1, time)
+    index = torch.arange(half, dtype=dtype, device=x.device)
+    frequency = torch.exp(index * (-math.log(10000.0) / max(half - 1, 1)))
     angle = position[..., None] * frequency  # (batch or 1, time, half)
     return F.pad(torch.cat([angle.sin(), angle.cos()], dim=-1), (0, x.shape[-1] - 2 * half)).to(x.dtype)
 

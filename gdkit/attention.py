@@ -31,7 +31,8 @@ def attention(
         query, key, value: the heads; :math:`d` is their width before any padding.
         key_mask: True where the key is real; what stands elsewhere must still be finite.
         query_mask: True where the query is real; other rows of the result are zero.
-        band: hide key :math:`j` from query :math:`i` where :math:`j - i` is above it; None hides nothing.
+        band: hide key :math:`j` from query :math:`i` where :math:`j - i` is above it, counted in positions, real
+            or not; None hides nothing.
         dropout: chance in [0, 1) of dropping an attention weight. Above 0, PyTorch's CPU kernel holds all the weights.
 
     Shape:
@@ -104,6 +105,7 @@ def _visible(
     if key_mask is not None:
         visible = _check.check_mask("attention", "key_mask", key_mask, [batch, num_keys])[:, None, None, :]
     if band is not None:
+        _check.check_integer("attention", "band", band)
         step = torch.arange(max(num_queries, num_keys), device=query.device)
         inside = step[None, :num_keys] - step[:num_queries, None] <= band  # (query, key)
         visible = inside if visible is None else visible & inside

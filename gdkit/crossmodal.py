@@ -27,7 +27,8 @@ class CrossmodalTransformer(nn.Module):
         feedforward_dim: width inside the feed-forward network; None: ``4 * dim``.
         dropout: chance in [0, 1) of dropping an element of an embedding, hidden layer or block result.
         attention_dropout: the same of an attention weight.
-        band: hide source step :math:`j` from target step :math:`i` where :math:`j - i` is above it; None hides nothing.
+        band: hide source step :math:`j` from target step :math:`i` where :math:`j - i` is above it, in positions,
+            real or not; None hides nothing.
 
     Shape:
         - target: (batch, time, dim); source: (batch, source time, dim), or None for self-attention
@@ -69,6 +70,8 @@ class CrossmodalTransformer(nn.Module):
             raise ValueError(f"{owner}: num_heads must divide dim, got dim {dim} and num_heads {num_heads}")
         _check.check_fraction(owner, "dropout", dropout)
         _check.check_fraction(owner, "attention_dropout", attention_dropout)
+        if band is not None:
+            _check.check_integer(owner, "band", band)
         self.dim, self.num_heads, self.num_layers, self.band = dim, num_heads, num_layers, band
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(

@@ -58,7 +58,7 @@ def test_what_cannot_be_forced(name, options, message):
 
 def test_smartwatch():
     recordings = load("smartwatch")
-    assert recordings.sizes == {"train": 539, "valid": 246, "test": 364}
+    assert recordings.sizes == {"train": 1043, "valid": 246, "test": 364}
     assert recordings.dims == {"accelerometer": 3, "gyroscope": 3}
     assert (recordings.task, recordings.metrics, recordings.label_range) == ("classification", "accuracy", None)
     assert len(recordings.classes) == 7

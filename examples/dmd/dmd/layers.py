@@ -46,14 +46,20 @@ class InputAdapter(nn.Module):
         input_dims: width of each modality.
         pool: steps to average, one number or one a modality (1 where it names none).
         dropout: of the standardised values.
-        standardize: "column", "modality" or "sample", as in :class:`dmd.model.ModelConfig`.
+        standardize, gain: as in :class:`dmd.model.ModelConfig`.
     """
 
     def __init__(
-        self, input_dims: Mapping[str, int], pool: int | Mapping[str, int], dropout: float, standardize: str
+        self,
+        input_dims: Mapping[str, int],
+        pool: int | Mapping[str, int],
+        dropout: float,
+        standardize: str,
+        gain: float,
     ) -> None:
         super().__init__()
         self.standardize = standardize
+        self.gain = gain
         self.pool = per_modality("pool", pool, tuple(input_dims), 1)
         for name, steps in self.pool.items():
             if steps < 1:
@@ -77,6 +83,8 @@ class InputAdapter(nn.Module):
         if self.standardize == "sample":
             mean = masked_mean(x, mask)[:, None]  # (batch, 1, input_dim)
         x = ((x - mean) / getattr(self, f"{name}_scale")).clamp(-10, 10)
+        if self.training and self.gain > 0:
+            x = x * torch.exp(self.gain * torch.randn(x.shape[0], 1, x.shape[2], device=x.device))
         x = torch.where(mask[..., None], x, 0.0)
         steps = self.pool[name]
         if steps > 1:

@@ -37,6 +37,8 @@ class ModelConfig:
         standardize: "column": subtract each column's mean over the training split, divide by its standard deviation;
             "modality": divide all columns of a modality by their common one (embeddings, whose weak columns are noise);
             "sample": subtract each sample's own mean over its steps (sensors, whose rest position differs by person).
+        gain: training multiplies each column of a sample by exp(gain * normal), so that how strongly somebody moves or
+            speaks matters less.
         stem_layers: nonlinear convolutions before the first one, for raw signals; 0: none.
         dropout: of embeddings, hidden layers and block results.
         modality_dropout: chance that training hides a modality from a sample, one number or one a modality; at least
@@ -56,6 +58,7 @@ class ModelConfig:
     kernel_size: int | dict[str, int] = 5
     pool: int | dict[str, int] = 1
     standardize: Literal["column", "modality", "sample"] = "column"
+    gain: float = 0.0
     stem_layers: int = 0
     dropout: float = 0.1
     modality_dropout: float | dict[str, float] = 0.0
@@ -119,7 +122,7 @@ class DMD(nn.Module):
         self.names = tuple(input_dims)
         dim, dropout = config.dim, config.dropout
         options = {"dropout": dropout, "attention_dropout": config.attention_dropout}
-        self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout, config.standardize)
+        self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout, config.standardize, config.gain)
         sizes = per_modality("kernel_size", config.kernel_size, self.names, 1)
         if min(sizes.values()) < 1:
             raise ValueError(f"kernel_size must be at least 1 step, got {config.kernel_size}")

@@ -12,10 +12,12 @@ PATH = Path(__file__).resolve().parents[2] / "assets" / "smartwatch.npz"
 PEOPLE = {"train": (1, 2, 3, 4, 5), "valid": (6, 7), "test": (8, 9, 10)}
 MODALITIES = {"accelerometer": slice(0, 3), "gyroscope": slice(3, 6)}
 WINDOW = 100  # steps at 25 Hz: 4 seconds
+# Training windows overlap by half, which doubles their number; the others do not, so that each counts once.
+HOP = {"train": WINDOW // 2, "valid": WINDOW, "test": WINDOW}
 
 
 def read_smartwatch(*, task: str | None = None, metrics: str | None = None, path: Path = PATH) -> Recordings:
-    """Read the smart-watch recordings as windows of 4 seconds, one after the other, without overlap.
+    """Read the smart-watch recordings as windows of 4 seconds; those for training overlap by half.
 
     The file holds `signals` (all steps, 6) int16, to be multiplied by `scales` (6,); `offsets` (recordings + 1,);
     `exercise` and `person` (recordings,); `classes`. Units are those of the source. A window has 100 steps; what is
@@ -37,8 +39,8 @@ def read_smartwatch(*, task: str | None = None, metrics: str | None = None, path
         inputs: dict[str, list[np.ndarray]] = {name: [] for name in MODALITIES}
         for recording in np.flatnonzero(np.isin(arrays["person"], people)):
             start, end = arrays["offsets"][recording : recording + 2]
-            for window in range((end - start) // WINDOW):
-                steps = signals[start + window * WINDOW :][:WINDOW]  # (time, 6)
+            for window, first in enumerate(range(start, end - WINDOW + 1, HOP[split])):
+                steps = signals[first : first + WINDOW]  # (time, 6)
                 ids.append(f"recording{recording:03d}_w{window:02d}")
                 labels.append(int(arrays["exercise"][recording]))
                 for name, columns in MODALITIES.items():
