@@ -16,6 +16,7 @@ import pytest
 import torch
 import train
 from dmd import training
+from dmd.checkpoint import last_epoch
 from dmd.config import RunConfig
 from dmd.metrics import compute_metrics
 from dmd.model import ModelConfig
@@ -125,9 +126,6 @@ def test_predict_needs_no_labels(finished, tmp_path, capsys):
     assert "predictions of 3 samples are in" in capsys.readouterr().out
 
 
-# Options
-
-
 def test_help_lists_every_field_with_its_docstring(capsys):
     with pytest.raises(SystemExit, match="0"):
         train.main(["--help"])
@@ -223,7 +221,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, no_pictures):
     """SIGKILL, in whatever the run is doing after its first epoch."""
     out = tmp_path / "run"
     process = start("train.py", *TINY, "--epochs", "3", "--out", out)
-    while not (out / "checkpoints" / "epoch-0001").is_dir():
+    while not last_epoch(out):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
     process.kill()
