@@ -23,6 +23,8 @@ class RunConfig:
         metrics: "mosi", "sims" or "accuracy", where it is not to follow from the data.
         epochs: passes over the training split, at most.
         patience: stop after this many epochs without a better validation metric.
+        keep: weights of which epoch are kept: "best" on the validation split, or "last" (then without early stopping),
+            where the validation split is too small to choose by.
         batch_size: samples a batch and process.
         accumulation: batches whose gradients are averaged into one step.
         learning_rate: highest of a schedule that rises over the first tenth of the steps and falls to 0 as a cosine.
@@ -42,6 +44,7 @@ class RunConfig:
     metrics: Literal["mosi", "sims", "accuracy"] | None = None
     epochs: int = 20
     patience: int = 10
+    keep: Literal["best", "last"] = "best"
     batch_size: int = 32
     accumulation: int = 1
     learning_rate: float = 1e-3

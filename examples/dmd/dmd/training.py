@@ -100,7 +100,9 @@ class Run:
             raise ValueError(f"{self.out} is a run on other data: {self.config.data} has changed since")
 
     def _best(self) -> dict[str, Any]:
-        """The best epoch so far; the earlier one of equals."""
+        """The epoch whose weights are kept: the best so far, the earlier one of equals; or simply the last."""
+        if self.config.keep == "last":
+            return self.state["history"][-1]
         sign = 1 if self.mode == "min" else -1
 
         def rank(row: Mapping[str, Any]) -> float:
@@ -184,7 +186,7 @@ class Run:
                 state["edges"].append(row)
                 scalars[f"{unit}/{source}_to_{target}"] = weight
         self.accelerator.log(scalars | numbers, step=epoch)
-        best = "  best so far" if self._best()["epoch"] == epoch else ""
+        best = "  best so far" if self.config.keep == "best" and self._best()["epoch"] == epoch else ""
         value = f"valid {self.metric} {valid[self.metric]:.4f}"
         self.accelerator.print(
             f"epoch {epoch:3d}  loss {terms['loss']:8.4f}  {value}  {seconds:5.1f} s{best}", flush=True
