@@ -196,10 +196,14 @@ def check_module_names(owner: str, names: Sequence[str]) -> None:
     """Check that node names can name submodules, so that a state dict shows them.
 
     Raises:
+        TypeError: if a name is not a string.
         ValueError: on an empty name, a dot, or a name that ``torch.nn.ModuleDict`` uses itself.
     """
+    taken = torch.nn.ModuleDict()  # an instance, which has attributes that the class lacks, such as ``training``
     for name in names:
-        if not name or "." in name or hasattr(torch.nn.ModuleDict, name):
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"{owner}: node names must be strings, got {name!r}")
+        if not name or "." in name or hasattr(taken, name):
             raise ValueError(
                 f"{owner}: node name {name!r} cannot name a submodule: it is empty, has a dot, or is taken"
             )
