@@ -236,7 +236,7 @@ def test_two_processes(tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     # Four batches of 24 in training; in validation the last batch of 16 has no counterpart.
     process = start("train.py", *TINY, "--batch-size", "24", "--epochs", "1", "--out", out, module=launcher)
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     assert "2 process(es)" in output
     assert output.count("Everything is in") == 1
