@@ -18,8 +18,8 @@ from dmd.layers import (
 from gdkit.testing import check_padding_invariance, check_permutation_equivariance
 
 
-def adapter(pool=1, standardize="column"):
-    return InputAdapter({"sound": 2}, pool, 0.0, standardize).eval()
+def adapter(pool=1, standardize="column", gain=0.0):
+    return InputAdapter({"sound": 2}, pool, 0.0, standardize, gain).eval()
 
 
 def test_masked_mean():
@@ -61,6 +61,17 @@ def test_standardised_values(standardize):
 def test_far_values_are_cut():
     out, _ = adapter()("sound", torch.tensor([[[1e6, -1e6]]]), torch.ones(1, 1, dtype=torch.bool))
     assert out.tolist() == [[[10.0, -10.0]]]
+
+
+def test_gain_multiplies_each_column_of_a_sample_in_training():
+    layer, x, mask = adapter(gain=0.5), torch.rand(500, 3, 2) + 1, torch.ones(500, 3, dtype=torch.bool)
+    assert torch.equal(layer("sound", x, mask)[0], x)
+    factors = layer.train()("sound", x, mask)[0] / x  # (batch, time, dim)
+    torch.testing.assert_close(factors, factors[:, :1].expand(-1, 3, -1))
+    drawn = factors[:, 0].log()
+    assert abs(drawn.mean()) < 0.05
+    assert abs(drawn.std() - 0.5) < 0.05
+    assert abs(torch.corrcoef(drawn.T)[0, 1]) < 0.15
 
 
 def test_pool_averages_the_real_steps():

@@ -185,6 +185,7 @@ def test_a_step_in_float64():
         ({"kernel_size": {"nose": 3}}, "kernel_size names nose; the modalities are language, vision, acoustic"),
         ({"pool": {"nose": 3}}, "pool names nose"),
         ({"stem_layers": -1}, "stem_layers must be at least 0, got -1"),
+        ({"gain": -0.5}, "gain must be at least 0, got -0.5"),
         ({"modality_dropout": 1.0}, r"modality_dropout must be in \[0, 1\), got 1.0"),
         ({"modality_dropout": {"vision": -0.5}}, r"modality_dropout must be in \[0, 1\)"),
         ({"modality_dropout": {"nose": 0.5}}, "modality_dropout names nose"),

@@ -128,6 +128,8 @@ class DMD(nn.Module):
             raise ValueError(f"kernel_size must be at least 1 step, got {config.kernel_size}")
         if config.stem_layers < 0:
             raise ValueError(f"stem_layers must be at least 0, got {config.stem_layers}")
+        if config.gain < 0:
+            raise ValueError(f"gain must be at least 0, got {config.gain}")
         chances = per_modality("modality_dropout", config.modality_dropout, self.names, 0.0)
         if not all(0 <= chance < 1 for chance in chances.values()):
             raise ValueError(f"modality_dropout must be in [0, 1), got {config.modality_dropout}")
