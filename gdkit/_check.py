@@ -66,21 +66,23 @@ def check_mask(owner: str, argument: str, mask: object, axes: Sequence[str | int
     return mask
 
 
-def real_steps(owner: str, mask: Tensor | None, **tensors: Tensor) -> list[Tensor]:
-    """Zero the steps that are not real, so that not even a NaN there reaches a sum or a gradient.
+def check_edge_index(owner: str, edge_index: object, num_edges: str | int = "edge") -> Tensor:
+    """Return ``edge_index`` if it is a (2, edge) tensor of positions; booleans would select, not point.
 
     Raises:
-        TypeError: if an argument is not a floating-point tensor, or the mask not boolean.
-        ValueError: if the tensors differ in shape, or the mask does not fit them.
+        TypeError: naming the dtype that came, if it is not integer.
+        ValueError: if its shape differs.
     """
-    argument, tensor = next(iter(tensors.items()))
-    shape = check_tensor(owner, argument, tensor).shape
-    for argument, tensor in tensors.items():
-        check_floating(owner, argument, check_shape(owner, argument, tensor, shape))
-    if mask is None:
-        return list(tensors.values())
-    check_mask(owner, "mask", mask, shape[:-1])
-    return [torch.where(mask[..., None], tensor, 0.0) for tensor in tensors.values()]
+    edge_index = check_shape(owner, "edge_index", edge_index, [2, num_edges])
+    if edge_index.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"{owner}: edge_index must be int64 or int32, got {edge_index.dtype}")
+    return edge_index
+
+
+def check_edge_mask(owner: str, mask: object, shape: Sequence[int]) -> Tensor:
+    """Return ``mask`` if it is boolean, one flag an edge: for the whole batch, or for every sample of it."""
+    axes = shape[-1:] if check_tensor(owner, "edge_mask", mask).dim() == 1 else shape
+    return check_mask(owner, "edge_mask", mask, axes)
 
 
 def check_not_empty(owner: str, argument: str, tensor: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gdkit import _check
 from gdkit._distances import Distance, check_distance, distance_between, unit_vectors
+from gdkit._masking import mean_of_real, real_steps
 from gdkit._triplets import mean_triplet_hinge
 
 
@@ -37,7 +38,7 @@ def edge_scores(source_terms: Tensor, target_terms: Tensor, edge_index: Tensor) 
     """
     _check.check_shape("edge_scores", "source_terms", source_terms, ["batch", "node"])
     _check.check_shape("edge_scores", "target_terms", target_terms, list(source_terms.shape))
-    _check.check_shape("edge_scores", "edge_index", edge_index, [2, "edge"])
+    _check.check_edge_index("edge_scores", edge_index)
     return source_terms[:, edge_index[0]] + target_terms[:, edge_index[1]]  # (batch, edge)
 
 
@@ -71,12 +72,12 @@ def edge_weights(
         tensor([[1., 1.]])
     """
     _check.check_shape("edge_weights", "scores", scores, ["batch", "edge"])
-    _check.check_shape("edge_weights", "edge_index", edge_index, [2, scores.shape[1]])
+    _check.check_edge_index("edge_weights", edge_index, scores.shape[1])
     _check.check_choice("edge_weights", "normalize", normalize, ("graph", "target"))
     _check.check_positive("edge_weights", "temperature", temperature)
     scores = scores / temperature
     if edge_mask is not None:
-        _check.check_mask("edge_weights", "edge_mask", edge_mask, scores.shape[-edge_mask.dim() :])
+        _check.check_edge_mask("edge_weights", edge_mask, scores.shape)
         # The lowest finite number, not -inf: a row with nothing present stays free of NaN, forward and backward.
         scores = torch.where(edge_mask, scores, torch.finfo(scores.dtype).min)
     if normalize == "graph":
@@ -115,7 +116,7 @@ def edge_distances(
         tensor([[3.]])
     """
     _check.check_shape("edge_distances", "x", x, ["batch", "node", "dim"])
-    _check.check_shape("edge_distances", "edge_index", edge_index, [2, "edge"])
+    _check.check_edge_index("edge_distances", edge_index)
     _check.check_positive("edge_distances", "temperature", temperature)
     check_distance("edge_distances", "distance", distance, x.shape[-1])
     teacher = (x.detach() if detach_teacher else x)[:, edge_index[0]]  # (batch, edge, dim)
@@ -207,7 +208,7 @@ def soft_orthogonality(shared: Tensor, private: Tensor, kind: str = "hinge", mas
         shared, private: :math:`x^{com}` and :math:`x^{prt}`.
         kind: "hinge" :math:`h(c) = \max(0, c)`; "absolute" :math:`|c|`; "squared" :math:`c^2`; "signed" :math:`c`, the
             printed form, whose minimum is at opposite, not orthogonal, features.
-        mask: True where the step is real; others count in no mean.
+        mask: True where the step is real; others count in no mean, and a mean of none is 0.
 
     Shape:
         - shared, private: (..., dim); mask: (...); returns a scalar in [0, 1] ([-1, 1] if "signed").
@@ -220,10 +221,10 @@ def soft_orthogonality(shared: Tensor, private: Tensor, kind: str = "hinge", mas
         tensor(0.5000)
     """
     _check.check_choice("soft_orthogonality", "kind", kind, ("hinge", "absolute", "squared", "signed"))
-    shared, private = _check.real_steps("soft_orthogonality", mask, shared=shared, private=private)
+    shared, private = real_steps("soft_orthogonality", mask, shared=shared, private=private)
     cosine = (unit_vectors(shared) * unit_vectors(private)).sum(-1)
     penalty = {"hinge": torch.relu, "absolute": torch.abs, "squared": torch.square, "signed": torch.clone}[kind](cosine)
-    return penalty.mean() if mask is None else penalty.sum() / mask.sum().clamp(min=1)
+    return mean_of_real(penalty[..., None], mask)
 
 
 def reconstruction_loss(x: Tensor, x_hat: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -245,6 +246,5 @@ def reconstruction_loss(x: Tensor, x_hat: Tensor, mask: Tensor | None = None) ->
         >>> reconstruction_loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
         tensor(2.)
     """
-    x, x_hat = _check.real_steps("reconstruction_loss", mask, x=x, x_hat=x_hat)
-    squares = (x - x_hat).square()
-    return squares.mean() if mask is None else squares.sum() / (mask.sum() * x.shape[-1]).clamp(min=1)
+    x, x_hat = real_steps("reconstruction_loss", mask, x=x, x_hat=x_hat)
+    return mean_of_real((x - x_hat).square(), mask)

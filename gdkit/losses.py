@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -54,9 +55,11 @@ class TripletMarginLoss(nn.Module):
         if isinstance(binning, str):
             _check.check_choice("TripletMarginLoss", "binning", binning, ("round",))
         elif binning is not None:
+            if not isinstance(binning, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"TripletMarginLoss: binning must be None, 'round' or boundaries, got {binning!r}")
             # Numbers, not a buffer, which would be rounded to the module's dtype.
             binning = tuple(float(boundary) for boundary in binning)
-            if not binning or not all(low < high for low, high in pairwise(binning)):
+            if not all(low < high for low, high in pairwise((*binning, math.inf))) or not binning:
                 raise ValueError(f"TripletMarginLoss: binning must be rising boundaries, got {list(binning)}")
         self.margin, self.binning, self.proportional = margin, binning, proportional
 
@@ -168,6 +171,9 @@ def _per_node(owner: str, **arguments: Nodes | None) -> list[tuple[Any, ...]]:
     given = {other: value for other, value in arguments.items() if isinstance(value, Mapping)}
     for other, value in given.items():
         _check.check_names(owner, other, value, names)
+        for name in names:
+            shape = _check.check_tensor(owner, f"{argument}[{name!r}]", first[name]).shape
+            _check.check_shape(owner, f"{other}[{name!r}]", value[name], shape[:-1] if other == "masks" else shape)
     return [tuple(given[other][name] if other in given else None for other in arguments) for name in names]
 
 

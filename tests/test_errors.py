@@ -45,6 +45,14 @@ FUNCTIONAL = [
         lambda: GF.edge_weights(EDGES, COMPLETE, 3, edge_mask=EDGES),
         "edge_weights: edge_mask must be boolean (True = real or present), got torch.float32",
     ),
+    (
+        lambda: GF.edge_weights(EDGES, COMPLETE, 3, edge_mask=[True]),
+        "edge_weights: edge_mask must be a torch.Tensor, got list",
+    ),
+    (
+        lambda: GF.edge_distances(X, torch.ones(2, 6, dtype=torch.bool)),
+        "edge_distances: edge_index must be int64 or int32, got torch.bool",
+    ),
     (lambda: GF.edge_distances(EDGES, COMPLETE), "edge_distances: x must have shape (batch, node, dim), got (2, 6)"),
     (
         lambda: GF.edge_distances(X, COMPLETE, "l3"),

@@ -131,6 +131,18 @@ def double(*shape):
 
 
 LABELS = torch.tensor([0, 1, 1, 2])
+
+
+def test_means_over_steps_of_nothing_and_of_more_than_16_bits_count():
+    none, many = torch.zeros(2, 0, 4, requires_grad=True), torch.ones(1000, 70, 1, dtype=torch.float16)
+    everything = torch.ones(1000, 70, dtype=torch.bool)
+    for loss in (GF.soft_orthogonality, GF.reconstruction_loss):
+        loss(none, none).backward()
+        assert loss(none, none) == 0
+    assert GF.soft_orthogonality(many, many, mask=everything) == 1
+    assert GF.reconstruction_loss(many, -many, mask=everything) == 4
+
+
 SOME_EDGES = torch.tensor([[1, 1, 0, 1, 1, 0], [0, 0, 0, 0, 1, 1], [0] * 6], dtype=torch.bool)
 SOME_STEPS = torch.tensor([[True, True, False], [True, False, False]])
 

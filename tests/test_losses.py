@@ -211,6 +211,11 @@ ERRORS = [
     ),
     (lambda: ReconstructionLoss()({}, {}), "ReconstructionLoss: x must hold at least 1 node"),
     (
+        lambda: ReconstructionLoss()(X, {**X, "b": torch.zeros(4, 2)}),
+        "ReconstructionLoss: x_hat['b'] must have shape (4, 3), got (4, 2)",
+    ),
+    (lambda: TripletMarginLoss(binning=3), "binning must be None, 'round' or boundaries, got 3"),
+    (
         lambda: ReconstructionLoss()(X, X, {"a": torch.ones(4), "b": torch.ones(4)}),
         "reconstruction_loss: mask must be boolean (True = real or present), got torch.float32",
     ),
