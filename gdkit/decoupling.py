@@ -46,7 +46,7 @@ class DecoupledEncoder(nn.Module):
         dim: common width.
         kernel_size: steps under the convolution, for all nodes or by name.
         padding: "same" keeps the number of steps; "valid" returns ``kernel_size - 1`` fewer, and a step is real iff all
-            the steps under it are.
+            the steps under it are. A node of no step is absent under both.
 
     Shape:
         - inputs: mapping name -> (batch, time, input_dim); masks: mapping name -> (batch, time) boolean. Nodes may
@@ -111,9 +111,11 @@ class DecoupledEncoder(nn.Module):
         if masks is not None:
             _check.check_names("DecoupledEncoder", "masks", masks, self.names)
         out = DecoupledOutput({}, {}, {}, {}, {}, None if masks is None else {})
+        batch: str | int = "batch"
         for name in self.names:
-            mask = None if masks is None else masks[name]
-            x, mask = self._project(name, inputs[name], mask)  # (batch, time, dim)
+            axes = [batch, "time", self.input_dims[name]]
+            batch = _check.check_shape("DecoupledEncoder", f"inputs[{name!r}]", inputs[name], axes).shape[0]
+            x, mask = self._project(name, inputs[name], masks)  # (batch, time, dim)
             out.coupled[name] = x
             out.shared[name], out.private[name] = self.shared(x), self.private[name](x)
             # No step needs a mask from here on: every map is linear in its step and without bias, so zero stays zero.
@@ -124,22 +126,23 @@ class DecoupledEncoder(nn.Module):
                 out.masks[name] = mask
         return out
 
-    def _project(self, name: str, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _project(self, name: str, x: Tensor, masks: Mapping[str, Tensor] | None) -> tuple[Tensor, Tensor | None]:
         """The temporal convolution, and the mask of its result."""
         kernel_size, owner = self.kernel_size[name], "DecoupledEncoder"
         argument = f"inputs[{name!r}]"
-        _check.check_shape(owner, argument, x, ["batch", "time", self.input_dims[name]])
         _check.check_not_empty(owner, argument, _check.check_floating(owner, argument, x))
-        if mask is not None:
-            _check.check_mask(owner, f"masks[{name!r}]", mask, x.shape[:2])
+        mask = None
+        if masks is not None:
+            mask = _check.check_mask(owner, f"masks[{name!r}]", masks[name], x.shape[:2])
             x = torch.where(mask[..., None], x, 0.0)
+        if x.shape[1] == 0:  # an absent node; through one window of zeros, so that the weights still get a gradient
+            nothing = x.new_zeros(x.shape[0], x.shape[2], kernel_size)
+            return self.projection[name](nothing).transpose(1, 2)[:, :0], mask  # (batch, 0, dim)
         if self.padding == "valid" and x.shape[1] < kernel_size:
             raise ValueError(
                 f"{owner}: {argument} has {x.shape[1]} steps, fewer than its kernel_size {kernel_size}; "
                 "padding='same' takes any number"
             )
-        if x.shape[1] == 0:  # an absent node; through one step of zeros, so that the weights still get a gradient
-            return self.projection[name](x.new_zeros(x.shape[0], x.shape[2], 1)).transpose(1, 2)[:, :0], mask
         x = self.projection[name](x.transpose(1, 2)).transpose(1, 2)  # (batch, time, dim)
         if mask is None:
             return x, None

@@ -166,9 +166,9 @@ def test_masks_zero_every_result_and_no_masked_value_passes():
     assert not any(spoiled[name].grad[~mask].any() for name, mask in given_masks.items())
 
 
-@pytest.mark.parametrize("with_masks", [True, False])
-def test_zero_steps_are_an_absent_node(with_masks):
-    encoder, inputs = make(), sequences() | {"vision": torch.zeros(3, 0, 2)}
+@pytest.mark.parametrize(("with_masks", "padding"), [(True, "same"), (True, "valid"), (False, "same")])
+def test_zero_steps_are_an_absent_node(with_masks, padding):
+    encoder, inputs = make(padding=padding), sequences() | {"vision": torch.zeros(3, 0, 2)}
     given_masks = {n: torch.ones(x.shape[:2], dtype=torch.bool) for n, x in inputs.items()} if with_masks else None
     out, whole = encoder(inputs, given_masks), encoder(sequences() | {"language": inputs["language"]})
     for field in FIELDS:
@@ -212,8 +212,8 @@ ERRORS = [
     ),
     (lambda: make()(X["language"]), "DecoupledEncoder: inputs must be a mapping from node name to tensor, got Tensor"),
     (
-        lambda: make()(X | {"vision": X["vision"][..., :1]}),
-        "DecoupledEncoder: inputs['vision'] must have shape (batch, time, 2), got (4, 9, 1)",
+        lambda: make()(X | {"vision": X["vision"][:3, :, :1]}),
+        "DecoupledEncoder: inputs['vision'] must have shape (4, time, 2), got (3, 9, 1)",
     ),
     (
         lambda: make()(X | {"vision": X["vision"].long()}),
