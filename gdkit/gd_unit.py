@@ -173,10 +173,8 @@ class GDUnit(nn.Module):
         scores = self.scorer(logits, per_node)
         if teacher_quality is not None:
             scores = scores + self._quality(teacher_quality, batch)[..., self.edge_index[0]]
-        weights = GF.edge_weights(
-            scores, self.edge_index, len(names), self.normalize, self.temperature, edge_mask
-        )  # (batch, edge)
-        factors = weights.detach() if self.detach_weights else weights
+        weights = GF.edge_weights(scores, self.edge_index, len(names), self.normalize, self.temperature, edge_mask)
+        factors = weights.detach() if self.detach_weights else weights  # (batch, edge)
 
         def distil(x: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
             between = GF.edge_distances(x, self.edge_index, distance, self.distance_temperature, self.detach_teacher)
@@ -223,8 +221,11 @@ class GDUnit(nn.Module):
         names = self.graph.names
         if not isinstance(quality, Tensor):
             _check.check_names("GDUnit", "teacher_quality", quality, names)
-            columns = [torch.as_tensor(quality[name], device=self.edge_index.device).expand(batch) for name in names]
-            quality = torch.stack(columns, dim=1)
+            columns = [torch.as_tensor(quality[name], device=self.edge_index.device) for name in names]
+            for name, column in zip(names, columns, strict=True):
+                axes = [batch] if column.dim() else []
+                _check.check_shape("GDUnit", f"teacher_quality[{name!r}]", column, axes, "() or (batch,)")
+            quality = torch.stack([column.expand(batch) for column in columns], dim=1)
         axes = [len(names)] if quality.dim() == 1 else [batch, len(names)]
         return _check.check_shape("GDUnit", "teacher_quality", quality, axes, "(node,) or (batch, node)")
 

@@ -182,8 +182,14 @@ class DistillationGraph:
             data: needs ``edge_index``; ``node_names`` are used where present, else nodes are called "0", "1", ...
 
         Raises:
+            TypeError: if ``data`` is another type.
             ValueError: if ``data`` has no ``edge_index``, the names do not fit ``num_nodes``, or an edge leaves it.
         """
+        from torch_geometric.data import Data
+
+        if not isinstance(data, Data):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(data).__name__
+            raise TypeError(f"DistillationGraph.from_data: data must be a torch_geometric Data, got {kind}")
         edge_index: Tensor | None = data.edge_index
         if edge_index is None:
             raise ValueError("DistillationGraph.from_data: data must have edge_index, got None")

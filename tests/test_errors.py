@@ -137,6 +137,10 @@ GD_UNIT = [
         "GDUnit: teacher_quality must have shape (3,), got (4,); (node,) or (batch, node)",
     ),
     (
+        lambda: make()(LOGITS, FEATURES, teacher_quality={**dict.fromkeys(NAMES, 1.0), "vision": torch.ones(3)}),
+        "GDUnit: teacher_quality['vision'] must have shape (4,), got (3,); () or (batch,)",
+    ),
+    (
         lambda: make(logit_dim=1, distance="kl"),
         "GDUnit: distance 'kl' is always 0 on vectors of width 1; use 'l1' or 'l2'",
     ),

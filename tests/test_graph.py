@@ -167,6 +167,10 @@ def test_errors_of_data():
         GRAPH.to_data(features=torch.rand(3))
     data = GRAPH.to_data()
     data.edge_index = None
+    with pytest.raises(
+        TypeError, match=r"^DistillationGraph.from_data: data must be a torch_geometric Data, got dict$"
+    ):
+        DistillationGraph.from_data({})
     with pytest.raises(ValueError, match=r"^DistillationGraph.from_data: data must have edge_index, got None$"):
         DistillationGraph.from_data(data)
     data = GRAPH.to_data()
