@@ -2,8 +2,8 @@
 
 python convert.py folder FOLDER OUT.npz
     Your own recordings. FOLDER holds samples.csv with the columns id, split (train, valid or test) and either label (a
-    class name) or value (a number), and one folder a modality with <id>.csv (a header line, then one line a step) or
-    <id>.npy (time, dim). A sample without a file in a modality's folder lacks that modality.
+    class name) or value (a number), empty where unknown; and one folder a modality with <id>.csv (a header line, then
+    one line a step) or <id>.npy (time, dim). A sample without a file in a modality's folder lacks that modality.
 
 python convert.py smartwatch WATCH_DATASET.npy OUT.npz
     The shipped assets/smartwatch.npz, from seglearn/data/watch_dataset.npy of the Python package seglearn 1.2.5.
@@ -22,6 +22,8 @@ def convert_smartwatch(source: Path, target: Path) -> None:
     """50 Hz float64 -> 25 Hz int16: pairs of steps are averaged, which also damps what 25 Hz cannot hold."""
     # The package is the user's own installation, so its pickle is trusted as its code is.
     data = np.load(source, allow_pickle=True).item()
+    if not isinstance(data, dict) or not {"X", "y", "y_labels", "subject"} <= data.keys():
+        raise ValueError(f"{source} must hold a dict with the keys X, y, y_labels and subject")
     halved = [steps[: len(steps) // 2 * 2].reshape(-1, 2, 6).mean(axis=1) for steps in data["X"]]  # (time, 6)
     signals = np.concatenate(halved)  # (all steps, 6)
     scales = (np.abs(signals).max(axis=0) / 32767).astype(np.float32)
@@ -49,7 +51,10 @@ def convert_folder(source: Path, target: Path) -> None:
     if "value" in samples[0]:
         arrays["regression_labels"] = np.array([float(sample["value"] or "nan") for sample in samples])
     else:
-        arrays["classes"], arrays["action"] = np.unique([sample["label"] for sample in samples], return_inverse=True)
+        labels = [sample["label"] for sample in samples]
+        classes = sorted({label for label in labels if label})
+        arrays["classes"] = np.array(classes, dtype=str)
+        arrays["action"] = np.array([classes.index(label) if label else -100 for label in labels])
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
         if folder.name in arrays:
             raise ValueError(

@@ -48,6 +48,14 @@ def test_a_folder_of_classes(folder, tmp_path):
     np.testing.assert_array_equal(train.inputs["watch"][1], [[1, 0, 0.5], [1, 1, 0.5]])
 
 
+def test_samples_without_a_class_are_unlabelled(folder, tmp_path):
+    (folder / "samples.csv").write_text((folder / "samples.csv").read_text().replace("s1,train,walk", "s1,train,"))
+    assert convert("folder", folder, tmp_path / "out.npz").returncode == 0
+    recordings = load(str(tmp_path / "out.npz"))
+    assert recordings.classes == ("run", "walk")
+    assert recordings.splits["train"].labels.tolist() == [0, -100]
+
+
 def test_a_folder_of_real_labels(folder, tmp_path):
     text = (folder / "samples.csv").read_text().replace("label", "value").replace("run", "-1.5").replace("walk", "")
     (folder / "samples.csv").write_text(text)
@@ -64,7 +72,9 @@ def test_faults_are_one_line_and_status_2(folder, tmp_path):
     (folder / "samples.csv").write_text("id,split\na,train\n")
     faults.append(convert("folder", folder, target))
     faults.append(convert("smartwatch", folder / "samples.csv", target))
-    words_of = ("files of one width, got [2, 3]", "samples.csv", "needs the columns", "convert.py: ")
+    np.save(tmp_path / "other.npy", np.array({"X": []}, dtype=object))
+    faults.append(convert("smartwatch", tmp_path / "other.npy", target))
+    words_of = ("files of one width, got [2, 3]", "samples.csv", "needs the columns", "convert.py: ", "with the keys X")
     for done, words in zip(faults, words_of, strict=True):
         assert done.returncode == 2
         assert words in done.stderr
