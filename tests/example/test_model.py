@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from dmd.model import ModelConfig
+from dmd.model import DMD, ModelConfig
 
 from gdkit._testing import flat, on_each
 from gdkit.testing import check_padding_invariance, check_permutation_equivariance
@@ -195,6 +195,12 @@ def test_a_step_in_float64():
 def test_sizes_that_do_not_fit(options, message):
     with pytest.raises(ValueError, match=message):
         make_model(**options)
+
+
+def test_a_modality_that_cannot_name_a_submodule():
+    for name in ("left.hand", "training"):
+        with pytest.raises(ValueError, match=f"modality '{name}' cannot name a submodule"):
+            DMD(ModelConfig(), {name: 3}, 1)
 
 
 def test_every_field_of_the_configuration_is_explained():

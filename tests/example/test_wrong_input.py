@@ -195,6 +195,11 @@ def ragged(path, width=5, **labels):
     return path
 
 
+def test_a_single_class(fails, tmp_path):
+    data = ragged(tmp_path / "one.npz", action=np.zeros(3, np.int64))
+    assert fails(train.main, "--data", data) == "classification needs at least 2 classes, got 1: 0"
+
+
 def test_reading_other_data(fails, run, tmp_path):
     labels = {"regression_labels": np.zeros(3)}
     said = fails(evaluate.main, run, "--data", ragged(tmp_path / "other.npz", **labels))

@@ -32,8 +32,15 @@ from .task import DMDTask
 
 
 def build_task(config: RunConfig, described: Mapping[str, Any]) -> DMDTask:
-    """The network and objective for data described by :func:`describe`."""
-    model = DMD(config.model, described["dims"], max(1, len(described["classes"])))
+    """The network and objective for data described by :func:`describe`.
+
+    Raises:
+        ValueError: the configuration does not fit the data, or the data has fewer than two classes.
+    """
+    classes = described["classes"]
+    if described["task"] == "classification" and len(classes) < 2:
+        raise ValueError(f"classification needs at least 2 classes, got {len(classes)}: {', '.join(classes)}")
+    model = DMD(config.model, described["dims"], len(classes) or 1)
     return DMDTask(model, config.objective)
 
 

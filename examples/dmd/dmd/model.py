@@ -120,6 +120,9 @@ class DMD(nn.Module):
         super().__init__()
         self.config = config
         self.names = tuple(input_dims)
+        for name in self.names:
+            if not name or "." in name or hasattr(nn.ModuleDict(), name):
+                raise ValueError(f"modality {name!r} cannot name a submodule: it is empty, has a dot, or is taken")
         dim, dropout = config.dim, config.dropout
         options = {"dropout": dropout, "attention_dropout": config.attention_dropout}
         self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout, config.standardize, config.gain)
