@@ -213,6 +213,7 @@ FAULTS = [
     (put("valid", "text_bert", lambda x: x[..., :5]), r"'text_bert': must have shape \(3, 3, 6\), got \(3, 3, 5\)"),
     (put("train", "vision", lambda x: x.astype("U4")), "split 'train', key 'vision': must hold numbers, got dtype <U4"),
     (put("train", "vision", lambda x: [[1.0], [1.0, 2.0]]), "key 'vision': must be one array"),
+    (put("train", "id", None), "split 'train', key 'id': must be a list of strings, got None"),
     (put("train", "id", []), "split 'train' has no samples"),
 ]
 

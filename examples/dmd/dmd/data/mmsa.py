@@ -73,7 +73,10 @@ def _regression_suite(content: dict[str, dict[str, Any]]) -> str:
 
 
 def _read_split(where: str, entries: dict[str, Any], names: list[str], metrics: str, replaced: Counter[str]) -> Split:
-    ids = [str(sample_id) for sample_id in _entry(where, entries, "id")]
+    entry = _entry(where, entries, "id")
+    if not isinstance(entry, list | tuple | np.ndarray) or np.ndim(entry) != 1:
+        raise ValueError(f"{where}, key 'id': must be a list of strings, got {entry!r:.60}")
+    ids = [str(sample_id) for sample_id in entry]
     if not ids:
         raise ValueError(f"{where} has no samples")
     inputs: dict[str, list[np.ndarray]] = {}
