@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -131,10 +132,11 @@ def check_positive(owner: str, argument: str, value: object, *, integer: bool = 
         TypeError: if it is not a number, or not an integer where one is wanted.
         ValueError: if it is out of range.
     """
-    kinds = (int,) if integer else (int, float)
+    kinds = Integral if integer else Real  # NumPy's numbers too
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError(f"{owner}: {argument} must be {'an integer' if integer else 'a number'}, got {value!r}")
-    if not (value >= 0 if zero else value > 0):
+    number = float(value)
+    if not (number >= 0 if zero else number > 0):
         raise ValueError(f"{owner}: {argument} must be {'at least 0' if zero else 'above 0'}, got {value!r}")
 
 
@@ -144,7 +146,7 @@ def check_integer(owner: str, argument: str, value: object) -> None:
     Raises:
         TypeError: otherwise.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{owner}: {argument} must be an integer, got {value!r}")
 
 

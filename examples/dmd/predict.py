@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import jsonargparse
 from accelerate import Accelerator
@@ -14,7 +15,13 @@ from dmd.evaluation import evaluate
 from dmd.report import write_predictions_csv
 
 
-def prepare(run: str, data: str, out: str = "predictions.csv", batch_size: int = 64) -> dict:
+def prepare(
+    run: str,
+    data: str,
+    out: str = "predictions.csv",
+    batch_size: int = 64,
+    device: Literal["auto", "cpu"] = "auto",
+) -> dict:
     """Predict every sample of every split of a file; labels are not needed (NaN, or -100 for classes).
 
     Args:
@@ -22,11 +29,12 @@ def prepare(run: str, data: str, out: str = "predictions.csv", batch_size: int =
         data: the file, with the modalities and widths that the model was trained on.
         out: CSV file (split, id, truth, prediction); the truth is empty where it is unknown.
         batch_size: samples a batch.
+        device: "auto" takes a GPU where there is one.
     """
     task, recordings = load_for(Path(run), data)
     path = writable_file(Path(out))
     loaders = {split: make_loader(samples, batch_size) for split, samples in recordings.splits.items() if samples.ids}
-    return {"task": task, "recordings": recordings, "loaders": loaders, "path": path}
+    return {"task": task, "recordings": recordings, "loaders": loaders, "path": path, "device": device}
 
 
 def main(arguments: list[str]) -> None:
@@ -35,7 +43,7 @@ def main(arguments: list[str]) -> None:
         parser = jsonargparse.ArgumentParser(prog="predict.py", exit_on_error=False)
         parser.add_function_arguments(prepare, None, as_positional=True)
         given = prepare(**vars(parser.parse_args(with_underscores(arguments))))
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=given["device"] == "cpu")
     task = accelerator.prepare(given["task"])
     predictions = {
         split: evaluate(task, accelerator.prepare(loader), given["recordings"], split, accelerator)["predictions"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from dmd import training
-from dmd.data import standardization_statistics, synthetic
+from dmd.data import make_loader, standardization_statistics, synthetic
 from dmd.evaluation import evaluate
 from dmd.metrics import compute_metrics
 from dmd.runs import finish
@@ -39,6 +39,17 @@ def test_terms_and_edges_of_every_epoch(tmp_path):
     edges = rows(tmp_path / "edges.csv")
     assert [(row["epoch"], row["unit"], row["source"], row["target"]) for row in edges] == wanted
     assert all(0 < float(row["weight"]) <= 1 for row in edges)
+
+
+def test_edge_weights_are_means_over_the_samples_that_have_the_edge(tmp_path):
+    run = prepare(tmp_path)
+    read = [
+        evaluate(run.task, make_loader(RECORDINGS.splits["valid"], size), RECORDINGS, "valid", run.accelerator)["edges"]
+        for size in (1, 64)
+    ]
+    assert read[0].keys() == {"homogeneous", "heterogeneous"}
+    for unit, weights in read[0].items():
+        np.testing.assert_allclose(weights, read[1][unit], rtol=1e-5)
 
 
 def test_tensorboard_has_every_term_and_every_edge_by_name(tmp_path):

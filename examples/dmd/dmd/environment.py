@@ -1,4 +1,4 @@
-"""What a run's figures depend on besides its configuration: versions and memory."""
+"""What a run needs of the machine, and what its figures depend on besides its configuration."""
 
 from __future__ import annotations
 
@@ -6,10 +6,24 @@ import platform
 import resource
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import torch
 
 PACKAGES = ("gdkit", "torch", "torch-geometric", "numpy", "accelerate")
+
+
+def check_machine(device: str) -> None:
+    """Check before training what would fail in it or after it.
+
+    Raises:
+        ValueError: there is no CUDA device where one is asked for, or a package for the pictures is missing.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu or auto")
+    for package in ("matplotlib", "sklearn"):
+        if find_spec(package) is None:
+            raise ValueError(f"the run's pictures need {package}: install the 'plot' extra")
 
 
 def versions() -> dict[str, str]:

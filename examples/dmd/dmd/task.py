@@ -75,6 +75,11 @@ class TaskConfig:
     node_weight: float = 1.0
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
+    def __post_init__(self) -> None:
+        for name in ("lambda_decoupling", "lambda_distillation", "gamma", "node_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+
 
 class DMDTask(nn.Module):
     """A DMD network with everything that trains it.
@@ -92,8 +97,8 @@ class DMDTask(nn.Module):
     Returns:
         A mapping: "loss" (scalar), "output" (batch,) values or (batch, class) logits, every term ("task", "nodes",
         "reconstruction", "cycle", "margin", "orthogonality", "homogeneous", "heterogeneous"; unweighted scalars),
-        "edges" (unit -> mean weight of each edge over the samples in which it is present), "features" (unit -> modality
-        -> (batch, width)) and "present" (batch, modality).
+        "edges" (unit -> (batch, edge) weights, 0 where a sample lacks the edge), "features" (unit -> modality ->
+        (batch, width)) and "present" (batch, modality).
     """
 
     def __init__(self, model: DMD, config: TaskConfig) -> None:
@@ -162,7 +167,7 @@ class DMDTask(nn.Module):
             distilled: GDOutput = unit(*read[name], node_mask=present)
             terms[name] = distilled.loss  # Eq. 7 to 9
             loss = loss + config.lambda_distillation * distilled.loss  # Eq. 11
-            edges[name] = self._mean_weights(distilled.weights.detach(), unit.edge_index, present)
+            edges[name] = distilled.weights.detach()
         output = out.output[:, 0] if self.is_regression else out.output
         features = {name: features for name, (_, features) in read.items()}
         return {"loss": loss, "output": output, **terms, "edges": edges, "features": features, "present": present}
@@ -180,9 +185,3 @@ class DMDTask(nn.Module):
 
     def _stack(self, features: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([features[name] for name in self.model.names], dim=1)  # (batch, modality, dim)
-
-    @staticmethod
-    def _mean_weights(weights: Tensor, edge_index: Tensor, present: Tensor) -> Tensor:
-        """Mean over the samples in which the edge is present, (batch, edge) to (edge,)."""
-        counts = present[:, edge_index].all(dim=1).sum(dim=0)
-        return weights.sum(dim=0) / counts.clamp(min=1)

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from . import checkpoint as ckpt
 from .config import RunConfig, flat_fields
 from .data import Batch, Recordings, make_loader, standardization_statistics
-from .environment import peak_memory_mb, versions
+from .environment import check_machine, peak_memory_mb, versions
 from .evaluation import edge_names, evaluate, is_labelled
 from .metrics import SELECTION
 from .report import write_edges_csv, write_json, write_pictures, write_predictions_csv
@@ -45,11 +44,7 @@ class Run:
     def __init__(self, config: RunConfig, recordings: Recordings, *, resume: bool = False) -> None:
         self.config, self.recordings = config, recordings
         self.out = Path(config.out or ckpt.default_folder(config.data))
-        if config.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu or auto")
-        for package in ("matplotlib", "sklearn"):
-            if find_spec(package) is None:
-                raise ValueError(f"the run's pictures need {package}: install the 'plot' extra")
+        check_machine(config.device)
         for split, part in recordings.splits.items():
             if split != "test" and not is_labelled(part).any():
                 raise ValueError(f"{recordings.path} has no labelled sample in split {split!r}")
@@ -125,6 +120,9 @@ class Run:
         order = loader.generator
         if "optimizer" in self.state:
             optimizer.load_state_dict(self.state["optimizer"])
+        scaler = accelerator.scaler  # of fp16's losses; None otherwise
+        if scaler is not None and "scaler" in self.state:
+            scaler.load_state_dict(self.state["scaler"])
         valid = make_loader(splits["valid"], config.batch_size)
         self.module, optimizer, loader, valid = accelerator.prepare(self.task, optimizer, loader, valid)
         accelerator.print(self._heading())
@@ -140,7 +138,8 @@ class Run:
             if accelerator.is_main_process:
                 if self._best()["epoch"] == epoch:
                     ckpt.save_weights(self.out / "model.safetensors", self.task)
-                ckpt.save_epoch(self.out, epoch, self.task, self.state | {"optimizer": optimizer.state_dict()})
+                state = self.state | {"optimizer": optimizer.state_dict()}
+                ckpt.save_epoch(self.out, epoch, self.task, state | ({"scaler": scaler.state_dict()} if scaler else {}))
             accelerator.wait_for_everyone()
         return self._finish(valid)
 
