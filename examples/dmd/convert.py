@@ -44,6 +44,12 @@ def convert_folder(source: Path, target: Path) -> None:
         samples = list(csv.DictReader(file))
     if not samples or not {"id", "split"} <= set(samples[0]) or not {"label", "value"} & set(samples[0]):
         raise ValueError(f"{source / 'samples.csv'} needs the columns id, split, and label or value, and some lines")
+    for number, sample in enumerate(samples, start=2):
+        if sample["split"] not in ("train", "valid", "test"):
+            raise ValueError(f"samples.csv line {number}: split must be train, valid or test, got {sample['split']!r}")
+    ids = [sample["id"] for sample in samples]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"samples.csv: id {next(name for name in ids if ids.count(name) > 1)!r} appears twice")
     arrays = {
         "ids": np.array([sample["id"] for sample in samples]),
         "split": np.array([sample["split"] for sample in samples]),
@@ -55,7 +61,7 @@ def convert_folder(source: Path, target: Path) -> None:
         classes = sorted({label for label in labels if label})
         arrays["classes"] = np.array(classes, dtype=str)
         arrays["action"] = np.array([classes.index(label) if label else -100 for label in labels])
-    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
+    for folder in sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != "."):
         if folder.name in arrays:
             raise ValueError(
                 f"{folder}: a modality cannot be called '{folder.name}', the file has an entry of that name"
@@ -94,7 +100,7 @@ def main() -> int:
     try:
         {"folder": convert_folder, "smartwatch": convert_smartwatch}[arguments.form](arguments.source, arguments.target)
     except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        print(f"convert.py: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"wrote {arguments.target}")
     return 0

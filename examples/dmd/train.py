@@ -64,7 +64,11 @@ def main(arguments: list[str]) -> None:
         config, seeds, resume = parse(arguments)
         recordings = load(config.data, task=config.task, metrics=config.metrics)
         runs = prepare_runs(config, seeds, recordings, resume=resume)
-    results = [finish(run) for run in runs]
+    try:
+        results = [finish(run) for run in runs]
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; go on with: python examples/dmd/train.py --resume {config.out}", file=sys.stderr)
+        raise SystemExit(130) from None
     if seeds and runs[0].accelerator.is_main_process:
         print(f"\n{summarise(Path(config.out or ''), results)}")
 

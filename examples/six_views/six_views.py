@@ -95,10 +95,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--out", type=argparse.FileType("wb"), default="who_taught_whom.png", help="the picture")
+    parser.add_argument("--out", type=Path, default=Path("who_taught_whom.png"), help="the picture")
     arguments = parser.parse_args()
-    if arguments.steps < 1:
-        parser.error(f"--steps must be at least 1, got {arguments.steps}")
+    if arguments.steps < 1 or not arguments.out.parent.is_dir():
+        parser.error(f"--steps must be at least 1, got {arguments.steps}; --out in a folder, got {arguments.out}")
     torch.set_num_threads(1)  # these matrices are small, and so the figures are the same on any number of cores
     inputs, labels, samples, test = load_digits()
     print("| row |", " | ".join(VIEWS), "| mean |\n|" + "---|" * (len(VIEWS) + 2))

@@ -74,7 +74,7 @@ def test_faults_are_one_line_and_status_2(folder, tmp_path):
     faults.append(convert("smartwatch", folder / "samples.csv", target))
     np.save(tmp_path / "other.npy", np.array({"X": []}, dtype=object))
     faults.append(convert("smartwatch", tmp_path / "other.npy", target))
-    words_of = ("files of one width, got [2, 3]", "samples.csv", "needs the columns", "convert.py: ", "with the keys X")
+    words_of = ("files of one width, got [2, 3]", "samples.csv", "needs the columns", "error: ", "with the keys X")
     for done, words in zip(faults, words_of, strict=True):
         assert done.returncode == 2
         assert words in done.stderr

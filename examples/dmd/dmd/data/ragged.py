@@ -1,5 +1,6 @@
 """Sequences of any length in one `.npz` (UTD-MHAD's layout): all steps in a row, and where each recording begins."""
 
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the file is damaged, is no `.npz`, or holds objects.
     """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: cannot be read as .npz: it is no such archive, or is damaged")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
