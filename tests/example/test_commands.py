@@ -207,8 +207,10 @@ def test_a_folder_without_a_checkpoint_starts_over(tmp_path, monkeypatch, capsys
     if has_config:  # killed in the first epoch
         with monkeypatch.context() as patch:
             patch.setattr(training, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(SystemExit) as ended:
                 train.main([*TINY, "--epochs", "1", "--seed", "3", "--out", str(out)])
+        assert ended.value.code == 130
+        assert capsys.readouterr().err.splitlines()[-1].endswith(f"train.py --resume {out}")
         train.main(["--resume", str(out)])
     else:
         out.mkdir()
