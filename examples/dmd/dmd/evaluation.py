@@ -70,12 +70,11 @@ def evaluate(
     joined = {name: _numpy(parts) for name, parts in per_sample.items()}
     order = np.argsort(joined.pop("index"))
     prediction = joined.pop("prediction")[order]
-    edges = {name.removeprefix("edges/"): value for name, value in joined.items() if name.startswith("edges/")}
     features: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for name, value in joined.items():
         unit, modality = name.split("/", 1)
-        if unit != "edges":
-            features[unit][modality] = value[order]
+        features[unit][modality] = value[order]
+    edges = features.pop("edges", {})  # gathered like the features, but by unit alone
     rows_by_name = {name: _numpy(parts) for name, parts in per_batch.items()}
     share = rows_by_name.pop("size")
     means = {name: np.average(value, axis=0, weights=share) for name, value in rows_by_name.items()}
