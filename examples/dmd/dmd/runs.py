@@ -13,6 +13,7 @@ from .command import writable_folder
 from .config import RunConfig
 from .data import Recordings
 from .report import results_table, summary_table, write_json, write_text
+from .text import with_text
 from .training import Run
 
 
@@ -22,6 +23,7 @@ def prepare_runs(config: RunConfig, seeds: Sequence[int], recordings: Recordings
     Raises:
         ValueError, OSError: as :class:`Run` does, for any of the seeds.
     """
+    recordings = with_text(recordings, config)
     root = Path(config.out or default_folder(config.data))
     configs = [replace(config, seed=seed, out=str(root / f"seed-{seed}")) for seed in seeds]
     if seeds and holds_run(root):
@@ -34,7 +36,7 @@ def prepare_runs(config: RunConfig, seeds: Sequence[int], recordings: Recordings
     for run in runs:
         writable_folder(run.out)
         if run.accelerator.is_main_process:
-            write_config(run.out, run.config, describe(recordings))
+            write_config(run.out, run.config, describe(run.recordings))
     if seeds and runs[0].accelerator.is_main_process:
         write_json(root / "seeds.json", list(seeds))
     return runs

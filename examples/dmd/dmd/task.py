@@ -113,42 +113,23 @@ class DMDTask(nn.Module):
         if len(model.names) > 1:
             graph = DistillationGraph.complete(model.names)
             for name in (unit for unit, is_on in switches.items() if is_on):
-                self.units[name] = self._unit(graph, widths[name], model.num_outputs)
+                self.units[name] = distillation_unit(config.distillation, graph, widths[name], model.num_outputs)
         binning = "round" if regression else None
         self.triplets = TripletMarginLoss(config.margin, binning=binning, proportional=config.proportional_margin)
         self.orthogonality = SoftOrthogonalityLoss(config.orthogonality)
         self.reconstruction = ReconstructionLoss()
-
-    def _unit(self, graph: DistillationGraph, feature_dim: int, logit_dim: int) -> GDUnit:
-        gd = self.config.distillation
-        distance = gd.distance or ("l1" if self.is_regression else "kl")
-        return GDUnit(
-            graph,
-            feature_dim,
-            logit_dim,
-            gd.hidden_dim,
-            scorer=gd.scorer,
-            normalize=gd.normalize,
-            temperature=gd.temperature,
-            distance=distance,
-            distance_temperature=gd.distance_temperature,
-            feature_distance=gd.feature_distance,
-            feature_weight=gd.feature_weight,
-            prior=gd.prior,
-            prior_weight=gd.prior_weight,
-            detach_weights=gd.detach_weights,
-        )
+        self.text_encoder: nn.Module = nn.Identity()  # a dmd.text.TextEncoder where the text is fine-tuned
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Losses and outputs of one batch; see the class."""
-        config = self.config
+        config, batch = self.config, self.text_encoder(batch)
         out: DMDOutput = self.model(batch.inputs, batch.masks)
         names, present = self.model.names, out.present
-        terms = {"task": self.task_loss(out.output, batch.labels)}
+        terms = {"task": task_loss(out.output, batch.labels)}
         heads = [(out.joint_logits, present.any(dim=1))]
         for logits in (out.shared_logits, out.private_logits):
             heads += [(logits[name], present[:, i]) for i, name in enumerate(names)]
-        terms["nodes"] = torch.stack([self.task_loss(logits, batch.labels, real) for logits, real in heads]).mean()
+        terms["nodes"] = torch.stack([task_loss(logits, batch.labels, real) for logits, real in heads]).mean()
         loss = terms["task"] + config.node_weight * terms["nodes"]
         if out.decoupled is not None:
             parts = out.decoupled
@@ -172,16 +153,37 @@ class DMDTask(nn.Module):
         features = {name: features for name, (_, features) in read.items()}
         return {"loss": loss, "output": output, **terms, "edges": edges, "features": features, "present": present}
 
-    def task_loss(self, logits: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
-        """Mean absolute error or cross-entropy over the labelled samples that are real; 0 without any."""
-        if self.is_regression:
-            labelled = ~labels.isnan()
-            losses = (logits[:, 0] - labels.nan_to_num()).abs()
-        else:
-            labelled = labels != -100
-            losses = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
-        counted = labelled if real is None else labelled & real
-        return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
-
     def _stack(self, features: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([features[name] for name in self.model.names], dim=1)  # (batch, modality, dim)
+
+
+def task_loss(logits: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
+    """Mean absolute error or cross-entropy over the labelled samples that are real; 0 without any."""
+    if labels.is_floating_point():
+        labelled = ~labels.isnan()
+        losses = (logits[:, 0] - labels.nan_to_num()).abs()
+    else:
+        labelled = labels != -100
+        losses = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+    counted = labelled if real is None else labelled & real
+    return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
+
+
+def distillation_unit(config: DistillationConfig, graph: DistillationGraph, feature_dim: int, logit_dim: int) -> GDUnit:
+    """The GD-Unit that a configuration describes; one logit means regression."""
+    return GDUnit(
+        graph,
+        feature_dim,
+        logit_dim,
+        config.hidden_dim,
+        scorer=config.scorer,
+        normalize=config.normalize,
+        temperature=config.temperature,
+        distance=config.distance or ("l1" if logit_dim == 1 else "kl"),
+        distance_temperature=config.distance_temperature,
+        feature_distance=config.feature_distance,
+        feature_weight=config.feature_weight,
+        prior=config.prior,
+        prior_weight=config.prior_weight,
+        detach_weights=config.detach_weights,
+    )

@@ -16,12 +16,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from . import checkpoint as ckpt
-from .config import RunConfig, flat_fields
-from .data import Batch, Recordings, make_loader, standardization_statistics
+from .config import RunConfig, flat_fields, without_modalities
+from .data import Batch, Recordings, make_loader, only, standardization_statistics, with_shuffled_labels
 from .environment import check_machine, peak_memory_mb, versions
 from .evaluation import edge_names, evaluate, is_labelled
 from .metrics import SELECTION
 from .report import write_edges_csv, write_json, write_pictures, write_predictions_csv
+from .text import load_pretrained_text, parameter_groups
 
 # What may differ when a run goes on: where it runs and how long, not what it computes.
 FREE_FIELDS = ("out", "device", "num_workers", "epochs", "patience")
@@ -42,6 +43,10 @@ class Run:
     """
 
     def __init__(self, config: RunConfig, recordings: Recordings, *, resume: bool = False) -> None:
+        config = without_modalities(config, recordings.names)
+        recordings = only(recordings, config.modalities)
+        if config.shuffle_labels:
+            recordings = with_shuffled_labels(recordings, config.seed)
         self.config, self.recordings = config, recordings
         self.out = Path(config.out or ckpt.default_folder(config.data))
         check_machine(config.device)
@@ -57,6 +62,7 @@ class Run:
         torch.manual_seed(config.seed)
         self.task = ckpt.build_task(config, ckpt.describe(recordings))
         self.task.model.adapter.fit(standardization_statistics(recordings.splits["train"]))
+        load_pretrained_text(self.task, config)
         self.checkpoint = ckpt.last_epoch(self.out) if resume else None
         self.state: dict[str, Any] = {"epoch": 0, "history": [], "edges": [], "seconds": 0.0}
         if self.checkpoint is not None:
@@ -93,6 +99,8 @@ class Run:
                 )
         if described["sha256"] != self.recordings.sha256:
             raise ValueError(f"{self.out} is a run on other data: {self.config.data} has changed since")
+        if described.get("encoder") != self.recordings.encoder:
+            raise ValueError(f"{self.out} read its text by another encoder: {self.config.text_encoder} has changed since")
 
     def _best(self) -> dict[str, Any]:
         """The epoch whose weights are kept: the best so far, the earlier one of equals; or simply the last."""
@@ -114,7 +122,9 @@ class Run:
         config, splits = self.config, self.recordings.splits
         accelerator = self.accelerator
         accelerator.init_trackers("tensorboard")
-        optimizer = torch.optim.AdamW(self.task.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        groups = parameter_groups(self.task, config)
+        self.rates = [group["lr"] for group in groups]
+        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         options = {"shuffle": True, "seed": config.seed, "num_workers": config.num_workers}
         loader = make_loader(splits["train"], config.batch_size, **options)
         order = loader.generator
@@ -154,8 +164,8 @@ class Run:
             step = (epoch - 1) * steps_an_epoch + position // config.accumulation
             # The last step of an epoch may have fewer batches; accelerate divides by the full number all the same.
             group = min(config.accumulation, num_batches - position // config.accumulation * config.accumulation)
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = config.learning_rate * schedule(step, config.epochs * steps_an_epoch)
+            for parameters, rate in zip(optimizer.param_groups, self.rates, strict=True):
+                parameters["lr"] = rate * schedule(step, config.epochs * steps_an_epoch)
             with self.accelerator.accumulate(self.module):
                 out = self.module(batch)
                 self.accelerator.backward(out["loss"] * (config.accumulation / group))

@@ -6,6 +6,7 @@ from .batching import Batch, collate, make_loader, standardization_statistics
 from .mmsa import read_mmsa
 from .ragged import read_ragged
 from .recordings import Recordings, Split, resolve_task
+from .selection import only, with_shuffled_labels
 from .smartwatch import read_smartwatch
 from .synthetic import synthetic
 
@@ -16,8 +17,10 @@ __all__ = [
     "collate",
     "load",
     "make_loader",
+    "only",
     "standardization_statistics",
     "synthetic",
+    "with_shuffled_labels",
 ]
 
 

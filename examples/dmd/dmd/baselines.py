@@ -1,0 +1,169 @@
+"""The networks that DMD is compared with, trained by the same runs: same input, same masks, same budget.
+
+"transformer": one self-attention transformer a modality, their means concatenated; of one modality (``modalities``)
+    simply a transformer.
+"early_fusion": one self-attention transformer over the steps of all modalities, one modality after the other.
+"mult": every modality reinforced by every other (Eq. 10) without decoupling, as in MulT (arXiv 1906.00295), optionally
+    with a GD-Unit between the reinforced modalities (the paper's Table 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gdkit import CrossmodalTransformer, DistillationGraph, MultimodalTransformer
+
+from .data import Batch
+from .layers import (
+    ConvolutionStem,
+    InputAdapter,
+    ResidualHead,
+    SequenceProjection,
+    check_input_options,
+    drop_modalities,
+    masked_mean,
+)
+from .model import ModelConfig
+from .task import TaskConfig, distillation_unit, task_loss
+
+# Where each network's features stand in pictures and edges.csv.
+SPACES = {"transformer": "unimodal", "early_fusion": "fused", "mult": "heterogeneous"}
+
+
+class BaselineOutput(NamedTuple):
+    """What :class:`Baseline` returns, by modality where it is a mapping.
+
+    Attributes:
+        output: the prediction, (batch, num_outputs).
+        logits: each modality's own prediction, (batch, num_outputs); empty but for "mult".
+        features: mean over each modality's steps after the last transformer, (batch, width).
+        present: (batch, modality), True where the modality has at least one real step.
+    """
+
+    output: Tensor
+    logits: dict[str, Tensor]
+    features: dict[str, Tensor]
+    present: Tensor
+
+
+class Baseline(nn.Module):
+    """Raw features to a prediction through one of the three networks; see the module.
+
+    Args:
+        kind: "transformer", "early_fusion" or "mult".
+        config: as DMD reads it, without the four switches; "mult" has ``num_layers`` memory layers where
+            ``memory_layers`` is 0.
+        input_dims: width of each modality's raw features.
+        num_outputs: 1 for regression, else the number of classes.
+    """
+
+    chances: Tensor
+
+    def __init__(self, kind: str, config: ModelConfig, input_dims: Mapping[str, int], num_outputs: int) -> None:
+        super().__init__()
+        if kind not in SPACES:
+            raise ValueError(f"network must be one of {', '.join(SPACES)}, got {kind!r}")
+        self.kind, self.config, self.names, self.num_outputs = kind, config, tuple(input_dims), num_outputs
+        if kind == "mult" and len(self.names) < 2:
+            raise ValueError(f"network 'mult' needs at least 2 modalities, got {', '.join(self.names)}")
+        dim, dropout = config.dim, config.dropout
+        kernels, chances = check_input_options(config, self.names)
+        self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout, config.standardize, config.gain)
+        self.register_buffer("chances", torch.tensor([*chances.values()]), persistent=False)
+        self.stems = nn.ModuleDict()
+        if config.stem_layers:
+            for name, width in input_dims.items():
+                self.stems[name] = ConvolutionStem(width, dim, config.stem_layers, kernels[name], dropout)
+            input_dims = dict.fromkeys(input_dims, dim)
+        self.projection = SequenceProjection(input_dims, dim, kernels)
+        options: dict[str, Any] = {"dropout": dropout, "attention_dropout": config.attention_dropout}
+        sizes = (dim, config.num_heads, config.num_layers)
+        self.logit_heads = nn.ModuleDict()
+        self.feature_dim = dim
+        if kind == "transformer":
+            self.body = nn.ModuleDict({name: CrossmodalTransformer(*sizes, **options) for name in self.names})
+        elif kind == "early_fusion":
+            self.modality_embedding = nn.Parameter(torch.randn(len(self.names), dim) / dim**0.5)
+            self.body = CrossmodalTransformer(*sizes, **options)
+        else:
+            memory = config.memory_layers or config.num_layers
+            self.body = MultimodalTransformer(self.names, *sizes, num_memory_layers=memory, **options)
+            self.feature_dim = (len(self.names) - 1) * dim
+            for name in self.names:
+                self.logit_heads[name] = ResidualHead(self.feature_dim, num_outputs, dropout)
+        width = dim if kind == "early_fusion" else len(self.names) * self.feature_dim
+        self.head = ResidualHead(width, num_outputs, dropout)
+
+    def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> BaselineOutput:
+        """Mappings name -> (batch, time, input_dim) and (batch, time); modalities may differ in time."""
+        if self.training and self.config.modality_dropout:
+            present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
+            kept = drop_modalities(present, self.chances)
+            masks = {name: masks[name] & kept[:, i, None] for i, name in enumerate(self.names)}
+        adapted = {name: self.adapter(name, inputs[name], masks[name]) for name in self.names}
+        masks = {name: mask for name, (_, mask) in adapted.items()}
+        sequences = {name: x for name, (x, _) in adapted.items()}
+        if self.stems:
+            sequences = {name: stem(sequences[name], masks[name]) for name, stem in self.stems.items()}
+        sequences = self.projection(sequences, masks)
+        if self.kind == "early_fusion":
+            mask = torch.cat([masks[name] for name in self.names], dim=1)  # (batch, all time)
+            placed = [sequences[name] + self.modality_embedding[i] for i, name in enumerate(self.names)]
+            fused = self.body(torch.cat(placed, dim=1), target_mask=mask)  # (batch, all time, dim)
+            parts = fused.split([sequences[name].shape[1] for name in self.names], dim=1)
+            features = {name: masked_mean(part, masks[name]) for name, part in zip(self.names, parts)}
+            output = self.head(masked_mean(fused, mask))
+        else:
+            if self.kind == "mult":
+                reinforced = self.body(sequences, masks)
+            else:
+                reinforced = {name: self.body[name](sequences[name], target_mask=masks[name]) for name in self.names}
+            features = {name: masked_mean(reinforced[name], masks[name]) for name in self.names}
+            output = self.head(torch.cat([*features.values()], dim=-1))
+        logits = {name: head(features[name]) for name, head in self.logit_heads.items()}
+        present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
+        return BaselineOutput(output, logits, features, present)
+
+
+class BaselineTask(nn.Module):
+    """A baseline with its loss, read by runs and evaluation as :class:`dmd.task.DMDTask` is.
+
+    total = task + node_weight * nodes + lambda_distillation * heterogeneous; the last two for "mult" alone, and the
+    last where ``hetero_gd`` is on. Without ``node_weight`` "mult" is the MulT of its paper.
+    """
+
+    def __init__(self, model: Baseline, config: TaskConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.is_regression = model.num_outputs == 1
+        self.units = nn.ModuleDict()
+        self.text_encoder: nn.Module = nn.Identity()  # a dmd.text.TextEncoder where the text is fine-tuned
+        if model.logit_heads and model.config.hetero_gd:
+            graph = DistillationGraph.complete(model.names)
+            self.units[SPACES[model.kind]] = distillation_unit(
+                config.distillation, graph, model.feature_dim, model.num_outputs
+            )
+
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        """Losses and outputs of one batch, under the names of :class:`dmd.task.DMDTask`."""
+        config, space, batch = self.config, SPACES[self.model.kind], self.text_encoder(batch)
+        out: BaselineOutput = self.model(batch.inputs, batch.masks)
+        terms = {"task": task_loss(out.output, batch.labels)}
+        loss = terms["task"]
+        if out.logits:
+            heads = zip(out.logits.values(), out.present.T)
+            terms["nodes"] = torch.stack([task_loss(logits, batch.labels, real) for logits, real in heads]).mean()
+            loss = loss + config.node_weight * terms["nodes"]
+        edges: dict[str, Tensor] = {}
+        for name, unit in self.units.items():
+            distilled = unit(out.logits, out.features, node_mask=out.present)
+            terms[name] = distilled.loss
+            loss = loss + config.lambda_distillation * distilled.loss
+            edges[name] = distilled.weights.detach()
+        output = out.output[:, 0] if self.is_regression else out.output
+        features = {space: out.features}
+        return {"loss": loss, "output": output, **terms, "edges": edges, "features": features, "present": out.present}
