@@ -118,7 +118,11 @@ class CrossmodalTransformer(nn.Module):
         if mask is not None:
             _check.check_mask(owner, f"{argument}_mask", mask, x.shape[:2])
             x = torch.where(mask[..., None], x, 0.0)
-        return self.dropout(math.sqrt(self.dim) * x + sinusoidal_positions(x, mask))
+        return self.dropout(math.sqrt(self.dim) * x + self.positions(x, mask))
+
+    def positions(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """What is added to a scaled sequence (batch, time, dim); a subclass may count its steps in another way."""
+        return sinusoidal_positions(x, mask)
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""
