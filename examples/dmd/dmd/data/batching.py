@@ -19,12 +19,14 @@ class Batch(NamedTuple):
         masks: modality name -> (batch, time), True = a real step; a row without one = an absent modality.
         labels: (batch,) float32 (NaN = unlabelled) or int64 (-100 = unlabelled).
         index: (batch,) position of each sample in its split.
+        tokens: (batch, time) int64 token ids beside the steps of `language`; None where the split has none.
     """
 
     inputs: dict[str, Tensor]
     masks: dict[str, Tensor]
     labels: Tensor
     index: Tensor
+    tokens: Tensor | None = None
 
 
 def collate(split: Split, positions: list[int]) -> Batch:
@@ -45,7 +47,14 @@ def collate(split: Split, positions: list[int]) -> Batch:
             padded[row, : lengths[row]] = arrays[position]
         inputs[name] = torch.from_numpy(padded)
         masks[name] = torch.from_numpy(np.arange(num_steps) < lengths[:, None])  # (batch, time)
-    return Batch(inputs, masks, torch.from_numpy(split.labels[positions]), torch.tensor(positions))
+    tokens = None
+    if split.tokens is not None and "language" in masks:
+        padded = np.zeros(masks["language"].shape, np.int64)  # (batch, time)
+        for row, position in enumerate(positions):
+            steps = split.tokens[position][: len(split.inputs["language"][position])]
+            padded[row, : len(steps)] = steps
+        tokens = torch.from_numpy(padded)
+    return Batch(inputs, masks, torch.from_numpy(split.labels[positions]), torch.tensor(positions), tokens)
 
 
 def make_loader(

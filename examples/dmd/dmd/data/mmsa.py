@@ -86,7 +86,8 @@ def _read_split(where: str, entries: dict[str, Any], names: list[str], metrics: 
         replaced[key] += count
         lengths = _lengths(where, entries, key, features)
         inputs[name] = [steps[:length].copy() for steps, length in zip(features, lengths, strict=True)]
-    return Split(ids, inputs, _labels(where, entries, len(ids), metrics))
+    labels = _labels(where, entries, len(ids), metrics)
+    return Split(ids, inputs, labels, _tokens(where, entries, len(ids), inputs.get("language")))
 
 
 def _lengths(where: str, entries: dict[str, Any], key: str, features: np.ndarray) -> np.ndarray:
@@ -111,6 +112,23 @@ def _steps_before_trailing(is_used: np.ndarray) -> np.ndarray:
     """Number of steps up to the last used one: (batch, time) -> (batch,)."""
     num_steps = is_used.shape[1]
     return np.where(is_used.any(axis=1), num_steps - np.argmax(is_used[:, ::-1], axis=1), 0)
+
+
+def _tokens(
+    where: str, entries: dict[str, Any], num_samples: int, language: list[np.ndarray] | None
+) -> list[np.ndarray] | None:
+    """Token ids of each sample without its padding; none where the sample has no text, None without `text_bert`."""
+    if "text_bert" not in entries:
+        return None
+    content = _numbers(where, entries, "text_bert", (num_samples, 3, "time"))
+    ids, attention = content[:, 0], content[:, 1]  # (batch, time)
+    is_wrong = ~((ids >= 0) & (ids < 2**31) & (ids == np.floor(ids)))  # NaN is wrong too
+    if is_wrong.any():
+        raise ValueError(f"{where}, key 'text_bert': token ids must be whole numbers from 0, got {ids[is_wrong][0]:g}")
+    lengths = _steps_before_trailing(attention > 0)
+    if language is not None:
+        lengths = np.where([len(steps) > 0 for steps in language], lengths, 0)
+    return [row[:length] for row, length in zip(ids.astype(np.int64), lengths, strict=True)]
 
 
 def _labels(where: str, entries: dict[str, Any], num_samples: int, metrics: str) -> np.ndarray:

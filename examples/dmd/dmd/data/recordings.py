@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +22,13 @@ class Split:
         ids: N strings.
         inputs: modality name -> N float32 arrays (time, dim); zero steps mean that the sample lacks the modality.
         labels: (N,) float32 with NaN = unlabelled (regression), or int64 with -100 = unlabelled (classification).
+        tokens: N int64 arrays (time,), the token ids of `language`; None where the file has none.
     """
 
     ids: list[str]
     inputs: dict[str, list[np.ndarray]]
     labels: np.ndarray
+    tokens: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,6 +46,7 @@ class Recordings:
         label_range: lowest and highest possible label; None for classification.
         path: where the recordings come from.
         sha256: checksum of that file (of the arrays, where there is no file).
+        encoder: what identifies the text encoder that `language` comes from; None where it comes from the file.
     """
 
     splits: dict[str, Split]
@@ -52,6 +56,7 @@ class Recordings:
     label_range: tuple[float, float] | None
     path: str
     sha256: str
+    encoder: dict[str, Any] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
