@@ -97,10 +97,10 @@ class Run:
                     f"{self.out} is a run of another config: "
                     f"{name} is {before.get(name)!r} there, {now.get(name)!r} here"
                 )
-        if described["sha256"] != self.recordings.sha256:
-            raise ValueError(f"{self.out} is a run on other data: {self.config.data} has changed since")
-        if described.get("encoder") != self.recordings.encoder:
-            raise ValueError(f"{self.out} read its text by another encoder: {self.config.text_encoder} has changed since")
+        now = ckpt.describe(self.recordings)
+        for key, name in (("sha256", self.config.data), ("encoder", f"the text encoder {self.config.text_encoder}")):
+            if described.get(key) != now[key]:
+                raise ValueError(f"{self.out} is a run on other data: {name} has changed since")
 
     def _best(self) -> dict[str, Any]:
         """The epoch whose weights are kept: the best so far, the earlier one of equals; or simply the last."""
