@@ -144,9 +144,8 @@ class BaselineTask(nn.Module):
         self.text_encoder: nn.Module = nn.Identity()  # a dmd.text.TextEncoder where the text is fine-tuned
         if model.logit_heads and model.config.hetero_gd:
             graph = DistillationGraph.complete(model.names)
-            self.units[SPACES[model.kind]] = distillation_unit(
-                config.distillation, graph, model.feature_dim, model.num_outputs
-            )
+            name = SPACES[model.kind]
+            self.units[name] = distillation_unit(config.distillation, name, graph, model.feature_dim, model.num_outputs)
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Losses and outputs of one batch, under the names of :class:`dmd.task.DMDTask`."""

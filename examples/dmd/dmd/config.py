@@ -42,6 +42,7 @@ class RunConfig:
         device: "auto" takes a GPU where there is one.
         precision: "no" (float32), "bf16" or "fp16".
         num_workers: processes that load data.
+        pictures: draw the pictures of the finished run.
         model: size and parts of the network.
         objective: weights of the losses.
     """
@@ -68,6 +69,7 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["no", "bf16", "fp16"] = "no"
     num_workers: int = 0
+    pictures: bool = True
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: TaskConfig = field(default_factory=TaskConfig)
 

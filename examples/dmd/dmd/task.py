@@ -32,6 +32,7 @@ class DistillationConfig:
         hidden_dim: width of the scorer's projections.
         prior: weight of every edge (source, target) that the learned weights are kept near, in the order of
             edges.csv; null: no prior.
+        hetero_prior: the prior of the heterogeneous unit; null: the same one.
         prior_weight: factor of the squared distance to the prior.
         detach_weights: the distances teach the students and never the edges.
     """
@@ -45,6 +46,7 @@ class DistillationConfig:
     feature_weight: float = 1.0
     hidden_dim: int = 32
     prior: list[float] | None = None
+    hetero_prior: list[float] | None = None
     prior_weight: float = 0.0
     detach_weights: bool = False
 
@@ -58,6 +60,8 @@ class TaskConfig:
         lambda_decoupling: the paper's lambda_1.
         lambda_distillation: the paper's lambda_2.
         gamma: weight of margin and orthogonality inside the decoupling loss.
+        reconstruction_weight, cycle_weight, margin_weight, orthogonality_weight: further factors of the four terms of
+            the decoupling loss; 0 leaves one out.
         margin: alpha of the triplet loss.
         proportional_margin: make that margin proportional to the distance of the labels (regression).
         orthogonality: "hinge", "absolute", "squared" or "signed" (as printed).
@@ -69,6 +73,10 @@ class TaskConfig:
     lambda_decoupling: float = 0.1
     lambda_distillation: float = 0.05
     gamma: float = 0.1
+    reconstruction_weight: float = 1.0
+    cycle_weight: float = 1.0
+    margin_weight: float = 1.0
+    orthogonality_weight: float = 1.0
     margin: float = 0.1
     proportional_margin: bool = False
     orthogonality: str = "hinge"
@@ -76,7 +84,8 @@ class TaskConfig:
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
     def __post_init__(self) -> None:
-        for name in ("lambda_decoupling", "lambda_distillation", "gamma", "node_weight"):
+        factors = [f"{term}_weight" for term in ("reconstruction", "cycle", "margin", "orthogonality", "node")]
+        for name in ("lambda_decoupling", "lambda_distillation", "gamma", *factors):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
@@ -113,7 +122,7 @@ class DMDTask(nn.Module):
         if len(model.names) > 1:
             graph = DistillationGraph.complete(model.names)
             for name in (unit for unit, is_on in switches.items() if is_on):
-                self.units[name] = distillation_unit(config.distillation, graph, widths[name], model.num_outputs)
+                self.units[name] = distillation_unit(config.distillation, name, graph, widths[name], model.num_outputs)
         binning = "round" if regression else None
         self.triplets = TripletMarginLoss(config.margin, binning=binning, proportional=config.proportional_margin)
         self.orthogonality = SoftOrthogonalityLoss(config.orthogonality)
@@ -137,8 +146,9 @@ class DMDTask(nn.Module):
             terms["cycle"] = self.reconstruction(parts.private, parts.reencoded, parts.masks)  # Eq. 3
             terms["margin"] = self.triplets(self._stack(out.shared_features), batch.labels, present)  # Eq. 4
             terms["orthogonality"] = self.orthogonality(parts.shared, parts.private, parts.masks)  # Eq. 5
-            coupling = config.gamma * (terms["margin"] + terms["orthogonality"])
-            loss = loss + config.lambda_decoupling * (terms["reconstruction"] + terms["cycle"] + coupling)  # Eq. 6
+            decoding = config.reconstruction_weight * terms["reconstruction"] + config.cycle_weight * terms["cycle"]
+            coupling = config.margin_weight * terms["margin"] + config.orthogonality_weight * terms["orthogonality"]
+            loss = loss + config.lambda_decoupling * (decoding + config.gamma * coupling)  # Eq. 6
         read = {
             "homogeneous": (out.shared_logits, out.shared_features),
             "heterogeneous": (out.private_logits, out.private_features),
@@ -169,8 +179,11 @@ def task_loss(logits: Tensor, labels: Tensor, real: Tensor | None = None) -> Ten
     return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
 
 
-def distillation_unit(config: DistillationConfig, graph: DistillationGraph, feature_dim: int, logit_dim: int) -> GDUnit:
-    """The GD-Unit that a configuration describes; one logit means regression."""
+def distillation_unit(
+    config: DistillationConfig, name: str, graph: DistillationGraph, feature_dim: int, logit_dim: int
+) -> GDUnit:
+    """The GD-Unit of this name that a configuration describes; one logit means regression."""
+    prior = config.hetero_prior if name == "heterogeneous" and config.hetero_prior is not None else config.prior
     return GDUnit(
         graph,
         feature_dim,
@@ -183,7 +196,7 @@ def distillation_unit(config: DistillationConfig, graph: DistillationGraph, feat
         distance_temperature=config.distance_temperature,
         feature_distance=config.feature_distance,
         feature_weight=config.feature_weight,
-        prior=config.prior,
+        prior=prior,
         prior_weight=config.prior_weight,
         detach_weights=config.detach_weights,
     )

@@ -25,7 +25,7 @@ from .report import write_edges_csv, write_json, write_pictures, write_predictio
 from .text import load_pretrained_text, parameter_groups
 
 # What may differ when a run goes on: where it runs and how long, not what it computes.
-FREE_FIELDS = ("out", "device", "num_workers", "epochs", "patience")
+FREE_FIELDS = ("out", "device", "num_workers", "pictures", "epochs", "patience")
 
 
 class Run:
@@ -225,19 +225,20 @@ class Run:
             write_edges_csv(out / "edges.csv", self.state["edges"])
             write_predictions_csv(out / "predictions.csv", {name: part["predictions"] for name, part in judged.items()})
             write_json(out / "history.json", self.state["history"])
-            predictions = judged["test"]["predictions"]
-            write_pictures(
-                out,
-                recordings_task=recordings.task,
-                classes=recordings.classes,
-                history=self.state["history"],
-                edges=self.state["edges"],
-                truth=predictions["truth"],
-                prediction=predictions["prediction"],
-                embeddings=judged["test"]["features"],
-                labels=predictions["truth"],
-                best_epoch=results["best_epoch"],
-            )
+            if self.config.pictures:
+                predictions = judged["test"]["predictions"]
+                write_pictures(
+                    out,
+                    recordings_task=recordings.task,
+                    classes=recordings.classes,
+                    history=self.state["history"],
+                    edges=self.state["edges"],
+                    truth=predictions["truth"],
+                    prediction=predictions["prediction"],
+                    embeddings=judged["test"]["features"],
+                    labels=predictions["truth"],
+                    best_epoch=results["best_epoch"],
+                )
             write_json(out / "results.json", results)  # last: its presence says that the run is finished
         for tracker in accelerator.trackers:
             tracker.finish()
