@@ -29,7 +29,7 @@ def example(is_regression, labels=None, **options):
 def total(out, config):
     """Eq. 11 with Eq. 6 inside, from the terms."""
     term = {name: out.get(name, torch.tensor(0.0)) for name in ("task", "nodes", "homogeneous", "heterogeneous")}
-    part = {name: out.get(name, torch.tensor(0.0)) for name in DECOUPLING}
+    part = {name: getattr(config, f"{name}_weight") * out.get(name, torch.tensor(0.0)) for name in DECOUPLING}
     decoupling = part["reconstruction"] + part["cycle"] + config.gamma * (part["margin"] + part["orthogonality"])
     distillation = term["homogeneous"] + term["heterogeneous"]
     weighted = config.lambda_decoupling * decoupling + config.lambda_distillation * distillation
