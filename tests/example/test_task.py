@@ -177,6 +177,7 @@ def test_every_field_of_distillation_reaches_the_units():
         "feature_distance": "cosine",
         "feature_weight": 0.25,
         "prior": [0.1, 0.2, 0.3, 0.1, 0.2, 0.1],
+        "hetero_prior": [0.3, 0.2, 0.1, 0.1, 0.2, 0.1],
         "prior_weight": 0.5,
         "detach_weights": True,
     }
@@ -186,6 +187,8 @@ def test_every_field_of_distillation_reaches_the_units():
         assert unit.scorer.logit_projection.out_features == 5
         for name in ("normalize", "temperature", "distance", "feature_distance", "feature_weight", "detach_weights"):
             assert getattr(unit, name) == options[name], name
+    for unit, name in (("homogeneous", "prior"), ("heterogeneous", "hetero_prior")):
+        torch.testing.assert_close(task.units[unit].prior, torch.tensor(options[name]))
     out = task(batch)
     model = task.model(batch.inputs, batch.masks)
     distilled = task.units["homogeneous"](model.shared_logits, model.shared_features, node_mask=model.present)
