@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jsonargparse
 from accelerate import Accelerator
-from dmd.checkpoint import load_for
+from dmd.checkpoint import load_for, read_config
 from dmd.command import one_line_errors, with_underscores, writable_file
 from dmd.data import make_loader
-from dmd.evaluation import evaluate
+from dmd.evaluation import evaluate, is_labelled
+from dmd.missing_report import judge_missing, mean_and_std, write_missing
 from dmd.report import write_json, write_predictions_csv
+from dmd.runs import saved_seeds
 
 
 def prepare(
@@ -22,42 +24,83 @@ def prepare(
     out: str | None = None,
     batch_size: int = 64,
     device: Literal["auto", "cpu"] = "auto",
-) -> dict:
-    """Metrics of a trained model on one split, and its predictions.
+    missing: bool = False,
+    missing_rates: tuple[float, ...] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Metrics of a trained model on one split, and its predictions; with --missing, also when modalities are missing.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or of the runs over several seeds.
         data: the data, as in train.py; by default what the run was trained on.
         split: which split to read.
         out: CSV file for the predictions (split, id, truth, prediction); metrics go beside it as .json; by default
             predictions_SPLIT.csv in the run's folder.
         batch_size: samples a batch.
         device: "auto" takes a GPU where there is one.
+        seed: of what --missing drops by chance.
     """
-    task, recordings = load_for(Path(run), data)
-    path = writable_file(Path(out) if out else Path(run) / f"predictions_{split}.csv")
-    if path.suffix == ".json":
+    root = Path(run)
+    folders = [root / f"seed-{number}" for number in saved_seeds(root)] or [root]
+    tasks = {}
+    for folder in folders:
+        task, recordings = load_for(folder, data)
+        tasks[read_config(folder)[0].seed] = task
+    samples = recordings.splits[split]
+    loader = make_loader(samples, batch_size)
+    if missing and not is_labelled(samples).any():
+        raise ValueError(f"--missing compares metrics, but no sample of split {split!r} has a label")
+    for rate in missing_rates:
+        if not 0 <= rate <= 1:
+            raise ValueError(f"--missing-rates must be in [0, 1], got {rate}")
+    if not seed >= 0:
+        raise ValueError(f"--seed must be at least 0, got {seed}")
+    if out and len(folders) > 1:
+        raise ValueError(f"--out is the file of one run; those of the {len(folders)} runs in {root} go beside each")
+    if out and Path(out).suffix == ".json":
         raise ValueError(f"out is the CSV file of the predictions; the metrics go beside it as .json, got {out}")
-    loader = make_loader(recordings.splits[split], batch_size)
-    return {"task": task, "recordings": recordings, "split": split, "loader": loader, "path": path, "device": device}
+    paths = [Path(out)] if out else [folder / f"predictions_{split}.csv" for folder in folders]
+    paths = dict(zip(tasks, map(writable_file, paths), strict=True))
+    return {
+        **{"tasks": tasks, "recordings": recordings, "split": split, "loader": loader, "paths": paths},
+        **{"root": root if len(folders) > 1 else paths[next(iter(tasks))].parent, "device": device},
+        "missing": {"rates": sorted(set(missing_rates)), "seed": seed, "batch_size": batch_size} if missing else None,
+    }
 
 
 def main(arguments: list[str]) -> None:
-    """Check, read the split once, write, print."""
+    """Check, read the split once a run (and once a case of missing modalities), write, print."""
     with one_line_errors():
         parser = jsonargparse.ArgumentParser(prog="evaluate.py", exit_on_error=False)
-        parser.add_function_arguments(prepare, None, as_positional=True)
+        parser.add_function_arguments(prepare, None, as_positional=True, skip={"missing", "missing_rates"})
+        parser.add_argument("--missing", action="store_true", help="write missing_SPLIT.csv, .md and .png")
+        rates = {"type": float, "nargs": "+", "default": [0.1, 0.3, 0.5]}
+        parser.add_argument("--missing_rates", **rates, help="of dropping steps, and modalities of a sample")
         given = prepare(**vars(parser.parse_args(with_underscores(arguments))))
     accelerator = Accelerator(cpu=given["device"] == "cpu")
-    task, loader = accelerator.prepare(given["task"], given["loader"])
-    judged = evaluate(task, loader, given["recordings"], given["split"], accelerator)
+    recordings, split = given["recordings"], given["split"]
+    loader = accelerator.prepare(given["loader"])
+    metrics: dict[int, dict[str, float]] = {}
+    missing: dict[int, list[dict[str, Any]]] = {}
+    for seed, task in given["tasks"].items():
+        module = accelerator.prepare(task)
+        judged = evaluate(module, loader, recordings, split, accelerator)
+        metrics[seed] = judged["metrics"]
+        path = given["paths"][seed]
+        if accelerator.is_main_process:
+            write_predictions_csv(path, {split: judged["predictions"]})
+            write_json(path.with_suffix(".json"), {split: judged["metrics"], "terms": judged["terms"]})
+            print(f"predictions of {len(judged['predictions']['id'])} samples are in {path}")
+        if given["missing"]:
+            missing[seed] = judge_missing(module, recordings, split, accelerator, **given["missing"])
     if not accelerator.is_main_process:
         return
-    write_predictions_csv(given["path"], {given["split"]: judged["predictions"]})
-    write_json(given["path"].with_suffix(".json"), {given["split"]: judged["metrics"], "terms": judged["terms"]})
-    for name, value in judged["metrics"].items():
-        print(f"{name:16} {value:.4f}")
-    print(f"predictions of {len(judged['predictions']['id'])} samples are in {given['path']}")
+    for name in metrics[seed]:
+        mean, std = mean_and_std([one[name] for one in metrics.values()])
+        print(f"{name:16} {mean:.4f}" + (f" ± {std:.4f} (n = {len(metrics)} seeds)" if len(metrics) > 1 else ""))
+    if missing:
+        path = given["root"] / f"missing_{split}"
+        print(f"\n{write_missing(path, missing, recordings.metrics)}\n\nThis is {path}.md; there are .csv and .png too")
 
 
 if __name__ == "__main__":

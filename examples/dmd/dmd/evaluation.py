@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import gather_object, recursively_apply, send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -39,18 +40,24 @@ def evaluate(
 
     Returns:
         "predictions" {"id", "truth", "prediction"} in the order of the split, "metrics" (of the labelled samples; empty
-        if there are none), "terms" (mean over the samples), "edges" {unit: [mean weight of each edge over the samples
-        that have both its modalities]}, "features" {unit: {modality: (N, width)}}, NaN where the sample lacks the
-        modality.
+        if there are none), "terms" (means over the batches, weighed by their samples), "edges" {unit: [mean weight of
+        each edge over the samples that have both its modalities]}, "features" {unit: {modality: (N, width)}}, NaN where
+        the sample lacks the modality. The number of processes changes none of it: no sample counts twice.
     """
+    samples = recordings.splits[split]
     per_sample: dict[str, list[Tensor]] = defaultdict(list)
     per_batch: dict[str, list[Tensor]] = defaultdict(list)
     is_classification = recordings.task == "classification"
-    units = accelerator.unwrap_model(module).units
+    # Without the wrapper of several processes, whose forward would wait for a process that has nothing left to read.
+    network = accelerator.unwrap_model(module)
+    units = network.units
     module.eval()
+    is_read = torch.zeros(len(samples), dtype=torch.bool)
     for batch in loader:
-        batch = send_to_device(batch, accelerator.device)
-        out = module(batch)
+        batch = _without_repeats(send_to_device(batch, accelerator.device), is_read, accelerator)
+        if len(batch.index) == 0:
+            continue
+        out = network(batch)
         prediction = out["output"].argmax(dim=1) if is_classification else out["output"]
         rows = {"index": batch.index, "prediction": prediction}
         for unit, weights in out["edges"].items():
@@ -59,15 +66,13 @@ def evaluate(
         for unit, features in out["features"].items():
             for (name, value), present in zip(features.items(), out["present"].T, strict=True):
                 rows[f"{unit}/{name}"] = torch.where(present[:, None], value, torch.nan)
-        for name, value in accelerator.gather_for_metrics(rows).items():
-            per_sample[name].append(value)
-        rows = {"size": torch.tensor(len(batch.index), device=accelerator.device)}
-        rows |= {name: value for name, value in out.items() if isinstance(value, Tensor) and value.dim() == 0}
-        for name, value in accelerator.gather({name: value[None] for name, value in rows.items()}).items():
-            per_batch[name].append(value)
+        terms = {"size": torch.tensor(len(batch.index))}
+        terms |= {name: value for name, value in out.items() if isinstance(value, Tensor) and value.dim() == 0}
+        for lists, values in ((per_sample, rows), (per_batch, {name: value[None] for name, value in terms.items()})):
+            for name, value in values.items():
+                lists[name].append(value)
 
-    samples = recordings.splits[split]
-    joined = {name: _numpy(parts) for name, parts in per_sample.items()}
+    joined, by_batch = _join(per_sample), _join(per_batch)
     order = np.argsort(joined.pop("index"))
     prediction = joined.pop("prediction")[order]
     features: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
@@ -75,9 +80,8 @@ def evaluate(
         unit, modality = name.split("/", 1)
         features[unit][modality] = value[order]
     edges = features.pop("edges", {})  # gathered like the features, but by unit alone
-    rows_by_name = {name: _numpy(parts) for name, parts in per_batch.items()}
-    share = rows_by_name.pop("size")
-    means = {name: np.average(value, axis=0, weights=share) for name, value in rows_by_name.items()}
+    share = by_batch.pop("size")
+    means = {name: np.average(value, axis=0, weights=share) for name, value in by_batch.items()}
     return {
         "predictions": {"id": samples.ids, "truth": samples.labels, "prediction": prediction},
         "metrics": compute_metrics(prediction, samples.labels, recordings.metrics)
@@ -87,6 +91,30 @@ def evaluate(
         "edges": {unit: _mean_of_present(weights).tolist() for unit, weights in edges.items()},
         "features": dict(features),
     }
+
+
+def _without_repeats(batch: Batch, is_read: Tensor, accelerator: Accelerator) -> Batch:
+    """The samples of a batch that no process has read before; ``is_read`` (samples of the split,) takes note of them.
+
+    Accelerate gives every process as many batches of the same size, and repeats samples to that end. Left in, they
+    would count twice in the terms, which are means over a batch.
+    """
+    if accelerator.num_processes == 1:
+        return batch
+    indices = accelerator.gather(batch.index).cpu()  # (process * batch,)
+    first = np.unique(indices.numpy(), return_index=True)[1]
+    is_new = torch.zeros(len(indices), dtype=torch.bool)
+    is_new[first] = ~is_read[indices[first]]
+    is_read[indices] = True
+    kept = is_new.chunk(accelerator.num_processes)[accelerator.process_index].to(batch.index.device)
+    return recursively_apply(lambda values: values[kept], batch)
+
+
+def _join(lists: Mapping[str, list[Tensor]]) -> dict[str, np.ndarray]:
+    """Rows of all batches of all processes; a process may have none."""
+    parts = gather_object([{name: _numpy(tensors) for name, tensors in lists.items()}])
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: np.concatenate([part[name] for part in parts if name in part]) for name in names}
 
 
 def _mean_of_present(weights: np.ndarray) -> np.ndarray:

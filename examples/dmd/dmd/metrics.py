@@ -1,12 +1,22 @@
-"""The field's metrics, with names that say what they measure.
+"""The field's metrics as torchmetrics collections, with names that say what they measure.
 
 Papers mix up two binary tasks: "negative against positive" drops the samples whose label is 0, "negative against
 non-negative" keeps all. Both are here, each under its own name.
 """
 
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
 import numpy as np
 import torch
-from torchmetrics.functional.classification import multiclass_f1_score
+from torch import Tensor
+from torchmetrics import MeanAbsoluteError, Metric, MetricCollection, PearsonCorrCoef
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics.wrappers import LambdaInputTransformer
 
 SELECTION = {"mosi": ("mae", "min"), "sims": ("mae", "min"), "accuracy": ("accuracy", "max")}
 
@@ -32,12 +42,68 @@ MMSA_NAMES = {
     },
 }
 
+NAMES = {suite: tuple(names) for suite, names in MMSA_NAMES.items()} | {"accuracy": ("accuracy", "f1_macro")}
+IGNORED = -100  # the class of samples that count in no metric
+
+
+def metric_collection(suite: str, num_classes: int | None = None, **options: Any) -> MetricCollection:
+    """A suite as a collection: ``update(predictions, labels)`` any number of times, then ``compute()``.
+
+    Predictions and labels are (batch,) tensors, finite for "mosi" and "sims" (leave unlabelled samples out), class
+    numbers for "accuracy" (-100 = unlabelled). What is undefined is NaN. Several processes may each update with their
+    own samples: ``compute()`` then joins them.
+
+    Args:
+        suite: "mosi" (labels in [-3, 3]), "sims" (labels in [-1, 1]) or "accuracy".
+        num_classes: of "accuracy".
+        options: of every torchmetrics metric, such as ``sync_on_compute=False``.
+
+    Raises:
+        ValueError: an unknown suite, or "accuracy" without ``num_classes``.
+
+    Example:
+        >>> metrics = metric_collection("sims")
+        >>> metrics.update(torch.tensor([0.5, -0.5]), torch.tensor([1.0, 0.5]))
+        >>> metrics.compute()["mae"].item(), metrics.compute()["acc2_nonpos_pos"].item()
+        (0.75, 0.5)
+    """
+    if suite == "accuracy":
+        if num_classes is None:
+            raise ValueError("metric_collection needs num_classes for 'accuracy', got None")
+        metrics = {"accuracy": _accuracy(num_classes, options), "f1_macro": _f1(num_classes, "macro", options)}
+    elif suite == "mosi":
+        neg_pos, neg_nonneg = (_is_positive, _is_positive_or_ignored), (_is_nonnegative, _is_nonnegative)
+        metrics = {
+            "mae": _of(MeanAbsoluteError(**options), _double),
+            "corr": _of(Correlation(**options), _double),
+            "acc2_neg_pos": _of(_accuracy(2, options), *neg_pos),
+            "acc2_neg_nonneg": _of(_accuracy(2, options), *neg_nonneg),
+            "f1_neg_pos": _of(_f1(2, "weighted", options), *neg_pos),
+            "f1_neg_nonneg": _of(_f1(2, "weighted", options), *neg_nonneg),
+        }
+        for limit in (1, 2, 3):
+            accuracy = _accuracy(2 * limit + 1, options)
+            metrics[f"acc{2 * limit + 1}"] = _of(accuracy, partial(_rounded, limit=limit))
+    elif suite == "sims":
+        metrics = {
+            "mae": _of(MeanAbsoluteError(**options), _clipped),
+            "corr": _of(Correlation(**options), _clipped),
+            "acc2_nonpos_pos": _of(_accuracy(2, options), _is_positive),
+            "f1_nonpos_pos": _of(_f1(2, "weighted", options), _is_positive),
+            "acc3": _of(_accuracy(3, options), partial(_binned, edges=(-0.1, 0.1))),
+            "acc5": _of(_accuracy(5, options), partial(_binned, edges=(-0.7, -0.1, 0.1, 0.7))),
+        }
+    else:
+        raise ValueError(f"suite must be 'mosi', 'sims' or 'accuracy', got {suite!r}")
+    # Groups would merge metrics whose counts happen to agree after the first batch, such as the two binary tasks.
+    return MetricCollection(metrics, compute_groups=False)  # pyright: ignore[reportArgumentType]
+
 
 def compute_metrics(predictions: np.ndarray, labels: np.ndarray, suite: str) -> dict[str, float]:
     """Every metric of a suite on one split; unlabelled samples are skipped.
 
     What is undefined is NaN: `corr` when predictions or labels are constant, `acc2_neg_pos` and `f1_neg_pos` when no
-    label differs from 0.
+    label differs from 0. Works on the arrays given alone, also where several processes run.
 
     Args:
         predictions: (N,) numbers, or class numbers for "accuracy"; flattened.
@@ -48,18 +114,16 @@ def compute_metrics(predictions: np.ndarray, labels: np.ndarray, suite: str) -> 
         Metric name -> value.
 
     Raises:
-        ValueError: an unknown suite, sizes that differ, no labelled sample, or a prediction that is not finite.
+        ValueError: an unknown suite, sizes that differ, no labelled sample, a prediction that is not finite, or a class
+            below 0.
 
     Example:
         >>> compute_metrics(np.array([0, 1, 1]), np.array([0, 1, 0]), "accuracy")["accuracy"]
         0.6666666666666666
     """
-    suites = {"mosi": _mosi, "sims": _sims, "accuracy": _classification}
-    if suite not in suites:
+    if suite not in NAMES:
         raise ValueError(f"suite must be 'mosi', 'sims' or 'accuracy', got {suite!r}")
     predictions, labels = np.asarray(predictions).ravel(), np.asarray(labels).ravel()
-    if suite != "accuracy":
-        predictions, labels = (x if x.dtype.kind == "f" else x.astype(np.float64) for x in (predictions, labels))
     if len(predictions) != len(labels):
         raise ValueError(f"predictions and labels must have the same size, got {len(predictions)} and {len(labels)}")
     is_labelled = labels >= 0 if suite == "accuracy" else ~np.isnan(labels)
@@ -68,76 +132,125 @@ def compute_metrics(predictions: np.ndarray, labels: np.ndarray, suite: str) -> 
     predictions, labels = predictions[is_labelled], labels[is_labelled]
     if not np.isfinite(predictions).all():
         raise ValueError(f"predictions must be finite, got {(~np.isfinite(predictions)).sum()} that are not")
-    return suites[suite](predictions, labels)
+    if suite == "accuracy" and predictions.min() < 0:
+        raise ValueError(f"predictions must be class numbers from 0 on, got {predictions.min()}")
+    p, y = (_tensor(values, suite) for values in (predictions, labels))
+    num_classes = max(2, int(max(p.max(), y.max())) + 1) if suite == "accuracy" else None
+    with _lock:
+        metrics = _local_collection(suite, num_classes)
+        metrics.reset()
+        metrics.update(p, y)
+        values = metrics.compute()
+    return {name: float(values[name]) for name in NAMES[suite]}  # a collection sorts by name
 
 
-def _mosi(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    is_signed = labels != 0
-    neg_pos = predictions[is_signed] > 0, labels[is_signed] > 0
-    neg_nonneg = predictions >= 0, labels >= 0
-
-    def rounded(limit: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.round(np.clip(predictions, -limit, limit)), np.round(np.clip(labels, -limit, limit))
-
-    return {
-        "mae": _mae(predictions, labels),
-        "corr": _correlation(predictions, labels),
-        "acc2_neg_pos": _accuracy(*neg_pos),
-        "acc2_neg_nonneg": _accuracy(*neg_nonneg),
-        "f1_neg_pos": _f1(*neg_pos, "weighted"),
-        "f1_neg_nonneg": _f1(*neg_nonneg, "weighted"),
-        "acc3": _accuracy(*rounded(1)),
-        "acc5": _accuracy(*rounded(2)),
-        "acc7": _accuracy(*rounded(3)),
-    }
+_lock = threading.Lock()
 
 
-def _sims(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    predictions, labels = np.clip(predictions, -1, 1), np.clip(labels, -1, 1)
-
-    def binned(*edges: float) -> tuple[np.ndarray, np.ndarray]:
-        # Right-closed bins. Edges take each array's own precision, so that a float32 label of 0.1 equals the edge 0.1.
-        return (
-            np.digitize(predictions, np.array(edges, predictions.dtype), right=True),
-            np.digitize(labels, np.array(edges, labels.dtype), right=True),
-        )
-
-    nonpos_pos = binned(0.0)
-    return {
-        "mae": _mae(predictions, labels),
-        "corr": _correlation(predictions, labels),
-        "acc2_nonpos_pos": _accuracy(*nonpos_pos),
-        "f1_nonpos_pos": _f1(*nonpos_pos, "weighted"),
-        "acc3": _accuracy(*binned(-0.1, 0.1)),
-        "acc5": _accuracy(*binned(-0.7, -0.1, 0.1, 0.7)),
-    }
+@lru_cache(maxsize=8)
+def _local_collection(suite: str, num_classes: int | None) -> MetricCollection:
+    """The collection of :func:`compute_metrics`: to build one takes longer than to use it."""
+    return metric_collection(suite, num_classes, sync_on_compute=False)
 
 
-def _classification(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    return {"accuracy": _accuracy(predictions, labels), "f1_macro": _f1(predictions, labels, "macro")}
+def _tensor(values: np.ndarray, suite: str) -> Tensor:
+    """A tensor of classes, or of numbers in their own precision: a float32 label of 0.1 is to equal the edge 0.1."""
+    is_known = values.dtype.type in (np.float16, np.float32, np.float64)
+    return torch.tensor(values.astype(np.int64 if suite == "accuracy" else values.dtype.type if is_known else float))
 
 
-def _mae(predictions: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.abs(predictions.astype(np.float64) - labels).mean())
+class Correlation(PearsonCorrCoef):
+    """Pearson's correlation, NaN where predictions or labels are constant.
+
+    The library takes the rounding of a mean of constants for a spread, and cannot join a process without samples.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_state("lowest", torch.full((2,), torch.inf), dist_reduce_fx="min")
+        self.add_state("highest", torch.full((2,), -torch.inf), dist_reduce_fx="max")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take a batch, (batch,) each."""
+        if len(preds):
+            super().update(preds, target)
+            lowest, highest = torch.stack([preds, target]).aminmax(dim=1)
+            self.lowest, self.highest = torch.minimum(self.lowest, lowest), torch.maximum(self.highest, highest)
+
+    def compute(self) -> Tensor:
+        """The correlation of all batches, a scalar."""
+        is_constant = (self.lowest >= self.highest).any()
+        return torch.full((), torch.nan, device=self.lowest.device) if is_constant else super().compute()
 
 
-def _correlation(predictions: np.ndarray, labels: np.ndarray) -> float:
-    if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
-        return float("nan")
-    return float(np.corrcoef(predictions.astype(np.float64), labels.astype(np.float64))[0, 1])
+class _OfAnyNumber:
+    """Takes batches without a sample, and is NaN over no sample at all."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        if len(preds):
+            super().update(preds, target)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def compute(self) -> Tensor:
+        counted = (self.tp + self.fn).sum()  # pyright: ignore[reportAttributeAccessIssue]
+        value = super().compute()  # pyright: ignore[reportAttributeAccessIssue]
+        return torch.where(counted > 0, value, torch.nan)
 
 
-def _accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
-    return float((predictions == labels).mean()) if len(labels) else float("nan")
+class _Accuracy(_OfAnyNumber, MulticlassAccuracy):
+    pass
 
 
-def _f1(predictions: np.ndarray, labels: np.ndarray, average: str) -> float:
-    """F1 over the classes 0, 1, ...: "weighted" by how often the truth has each, or the plain mean ("macro").
+class _F1(_OfAnyNumber, MulticlassF1Score):
+    pass
+
+
+def _accuracy(num_classes: int, options: dict[str, Any]) -> Metric:
+    """Share of the samples whose class is right."""
+    metric = _Accuracy(num_classes, average="micro", ignore_index=IGNORED, validate_args=False, **options)
+    return metric.set_dtype(torch.float64)
+
+
+def _f1(num_classes: int, average: str, options: dict[str, Any]) -> Metric:
+    """F1 over the classes: "weighted" by how often the truth has each, or the plain mean ("macro").
 
     A class that neither predictions nor labels have counts in no mean.
     """
-    if len(labels) == 0:
-        return float("nan")
-    classes = torch.tensor(predictions.astype(np.int64)), torch.tensor(labels.astype(np.int64))
-    num_classes = max(2, int(max(values.max() for values in classes)) + 1)
-    return float(multiclass_f1_score(*classes, num_classes=num_classes, average=average))  # pyright: ignore[reportArgumentType]
+    metric = _F1(num_classes, average=average, ignore_index=IGNORED, validate_args=False, **options)  # pyright: ignore
+    return metric.set_dtype(torch.float64)
+
+
+def _of(
+    metric: Metric, of_predictions: Callable[[Tensor], Tensor], of_labels: Callable[[Tensor], Tensor] | None = None
+) -> Metric:
+    """A metric of functions of the predictions and labels; of the same one, where there is only one."""
+    return LambdaInputTransformer(metric.set_dtype(torch.float64), of_predictions, of_labels or of_predictions)
+
+
+def _double(x: Tensor) -> Tensor:
+    return x.double()
+
+
+def _clipped(x: Tensor) -> Tensor:
+    return x.clamp(-1, 1).double()
+
+
+def _is_positive(x: Tensor) -> Tensor:
+    return (x > 0).long()
+
+
+def _is_nonnegative(x: Tensor) -> Tensor:
+    return (x >= 0).long()
+
+
+def _is_positive_or_ignored(x: Tensor) -> Tensor:
+    return torch.where(x == 0, IGNORED, (x > 0).long())
+
+
+def _rounded(x: Tensor, limit: int) -> Tensor:
+    """Classes 0 to 2 * limit; a half goes to the even number."""
+    return x.clamp(-limit, limit).round().long() + limit
+
+
+def _binned(x: Tensor, edges: tuple[float, ...]) -> Tensor:
+    """Bins closed on the right. Edges take the precision of x, so that a float32 0.1 equals the edge 0.1."""
+    return torch.bucketize(x.contiguous(), torch.tensor(edges, dtype=x.dtype, device=x.device))
