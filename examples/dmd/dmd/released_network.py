@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from gdkit import CrossmodalTransformer, DecoupledEncoder, DecoupledOutput
+from gdkit import DecoupledEncoder, DecoupledOutput
+
+from .released_layers import FixedLength, ReleasedHead, ReleasedTransformer
 
 NAMES = ("language", "vision", "acoustic")
 # Who answers whom, in the order in which the answers are concatenated.
@@ -110,68 +111,6 @@ class ReleasedOutput(NamedTuple):
     decoupled: DecoupledOutput
 
 
-class FixedLength(nn.Module):
-    """Pad a modality with zeros to its fixed number of steps; features are taken as they come."""
-
-    def __init__(self, steps: Mapping[str, int]) -> None:
-        super().__init__()
-        self.steps = dict(steps)
-
-    def fit(self, statistics: object) -> None:
-        """Nothing: the published program standardises no feature."""
-
-    def forward(self, name: str, x: Tensor) -> Tensor:
-        """(batch, time, input_dim), time at most ``steps``, to (batch, steps, input_dim)."""
-        missing = self.steps[name] - x.shape[1]
-        if missing < 0:
-            raise ValueError(
-                f"released: the network reads at most {self.steps[name]} steps of {name}, got {x.shape[1]}"
-            )
-        return F.pad(x, (0, 0, 0, missing))
-
-
-class ReleasedTransformer(CrossmodalTransformer):
-    """A cross-modal transformer with the published rule for positions, and a dropout of its own for embeddings."""
-
-    def __init__(self, dim: int, layers: int, attention_dropout: float, band: int, config: ReleasedConfig) -> None:
-        super().__init__(
-            dim,
-            config.num_heads,
-            layers,
-            dropout=config.residual_dropout,
-            attention_dropout=attention_dropout,
-            band=band if config.band else None,
-        )
-        self.dropout = nn.Dropout(config.embedding_dropout)
-        self.zero_positions = config.zero_positions
-        for module in self.layers.modules():
-            if isinstance(module, nn.Linear):  # as published; elsewhere PyTorch's own draw is kept
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-
-    def positions(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Sinusoids of each step's number, and zeros where the first channel is exactly 0."""
-        positions = super().positions(x, mask)
-        return torch.where(x[..., :1] != 0, positions, 0.0) if self.zero_positions else positions
-
-
-class ReleasedHead(nn.Module):
-    """A residual block and a linear output, which also shows its inside."""
-
-    def __init__(self, dim: int, hidden_dim: int, dropout: float) -> None:
-        super().__init__()
-        self.expand = nn.Linear(dim, hidden_dim)
-        self.contract = nn.Linear(hidden_dim, dim)
-        self.output = nn.Linear(dim, 1)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(batch, dim) to logits (batch, 1), rectified hidden layer (batch, hidden_dim) and sum (batch, dim)."""
-        hidden = F.relu(self.expand(x))
-        summed = x + self.contract(self.dropout(hidden))
-        return self.output(summed), hidden, summed
-
-
 class ReleasedNetwork(nn.Module):
     """Decouple, reinforce, read out every modality, and fuse, as the published program does.
 
@@ -196,21 +135,31 @@ class ReleasedNetwork(nn.Module):
         self.aligning = nn.ModuleDict({name: nn.Linear(kept[name] * dim, dim) for name in NAMES})
         self.unused = nn.ModuleDict({name: nn.Linear(kept[name] * dim, dim) for name in NAMES})
 
-        def transformer(target: str, source: str) -> ReleasedTransformer:
-            band = abs(kept[source] - kept[target])
-            return ReleasedTransformer(dim, config.num_layers, config.attention_dropout[source], band, config)
+        def transformer(width: int, layers: int, answers: str, band: int | None) -> ReleasedTransformer:
+            return ReleasedTransformer(
+                width,
+                config.num_heads,
+                layers,
+                attention_dropout=config.attention_dropout[answers],
+                embedding_dropout=config.embedding_dropout,
+                residual_dropout=config.residual_dropout,
+                band=band if config.band else None,
+                zero_positions=config.zero_positions,
+            )
 
-        self.joint = nn.ModuleDict({name: transformer(name, name) for name in NAMES})
+        def answering(target: str, source: str) -> ReleasedTransformer:
+            band = abs(kept[source] - kept[target])
+            hides = band < kept[source] - 1
+            return transformer(dim, config.num_layers, source, band if hides else None)
+
+        self.joint = nn.ModuleDict({name: transformer(dim, config.num_layers, name, 0) for name in NAMES})
         self.reinforce = nn.ModuleDict(
             {
-                target: nn.ModuleDict({source: transformer(target, source) for source in sources})
+                target: nn.ModuleDict({source: answering(target, source) for source in sources})
                 for target, sources in SOURCES.items()
             }
         )
-        dropout = config.attention_dropout["memory"]
-        self.memory = nn.ModuleDict(
-            {name: ReleasedTransformer(2 * dim, config.memory_layers, dropout, 0, config) for name in NAMES}
-        )
+        self.memory = nn.ModuleDict({name: transformer(2 * dim, config.memory_layers, "memory", 0) for name in NAMES})
         output = config.output_dropout
         self.shared_heads = nn.ModuleDict({name: ReleasedHead(kept[name] * dim, dim, output) for name in NAMES})
         self.private_heads = nn.ModuleDict({name: ReleasedHead(2 * dim, 2 * dim, output) for name in NAMES})
@@ -235,11 +184,11 @@ class ReleasedNetwork(nn.Module):
         flat = {name: shared[name].flatten(1) for name in NAMES}  # (batch, steps * dim)
         of_shared = {name: self.shared_heads[name](flat[name]) for name in NAMES}
 
-        joint = torch.cat([self.joint[name](shared[name])[:, -1] for name in NAMES], dim=-1)  # (batch, 3 * dim)
+        joint = torch.cat([self.joint[name].last_step(shared[name]) for name in NAMES], dim=-1)  # (batch, 3 * dim)
         last_steps: dict[str, Tensor] = {}
         for target, transformers in self.reinforce.items():
             answers = [transformer(private[target], private[source]) for source, transformer in transformers.items()]
-            last_steps[target] = self.memory[target](torch.cat(answers, dim=-1))[:, -1]  # (batch, 2 * dim)
+            last_steps[target] = self.memory[target].last_step(torch.cat(answers, dim=-1))  # (batch, 2 * dim)
         of_private = {name: self.private_heads[name](last_steps[name]) for name in NAMES}
 
         parts = [(last_steps[name], self.gates[name](last_steps[name])) for name in NAMES]
