@@ -1,0 +1,115 @@
+"""What finished runs and linear models say of the test split, in one form."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..config import RunConfig
+from ..data import Recordings, only
+from ..evaluation import is_labelled
+from ..linear import linear_predictions
+from ..metrics import SELECTION, compute_metrics
+from .campaign import recordings_for, run_folder
+from .variants import Row, Variant
+
+
+@dataclass
+class Outcome:
+    """One line of a table before it is summarised.
+
+    Attributes:
+        title: as in the table.
+        name: of the variant's folder, or of the linear model.
+        metrics: of the test split, one mapping a seed.
+        valid: the metric that selects, on the validation split, one value a seed.
+        predictions: (seed, sample), of the labelled test samples.
+    """
+
+    title: str
+    name: str
+    metrics: list[dict[str, float]]
+    valid: list[float]
+    predictions: np.ndarray
+
+
+def labels_of_test(recordings: Recordings) -> np.ndarray:
+    """Labels of the labelled test samples.
+
+    Raises:
+        ValueError: there are none.
+    """
+    test = recordings.splits["test"]
+    labels = test.labels[is_labelled(test)]
+    if len(labels) == 0:
+        raise ValueError(f"{recordings.path} has no labelled sample in split 'test', which every table is about")
+    return labels
+
+
+def read_variant(
+    root: Path, base: RunConfig, variant: Variant, seeds: Sequence[int], recordings: Recordings
+) -> Outcome:
+    """The finished runs of a variant.
+
+    Raises:
+        ValueError: a run predicted other samples than the recordings have.
+    """
+    test, metric = recordings.splits["test"], SELECTION[recordings.metrics][0]
+    metrics, valid, predictions = [], [], []
+    for seed in seeds:
+        folder = run_folder(root, base, variant, seed)
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        metrics.append({name: np.nan if value is None else value for name, value in results["test"].items()})
+        valid.append(np.nan if results["valid"][metric] is None else results["valid"][metric])
+        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+        if [row["id"] for row in rows] != list(test.ids):
+            raise ValueError(f"{folder / 'predictions.csv'} is not of the test samples of {recordings.path}")
+        predicted = np.array([float(row["prediction"]) for row in rows], dtype=test.labels.dtype)
+        predictions.append(predicted[is_labelled(test)])
+    name = run_folder(root, base, variant, seeds[0]).parent.name
+    return Outcome(variant.title, name, metrics, valid, np.stack(predictions))
+
+
+def linear_outcomes(config: RunConfig) -> dict[str, Outcome]:
+    """A linear model on each modality of the configuration, and on "all"."""
+    if config.text == "finetune":  # then the features are still to be made; those of the file stand in
+        config = RunConfig(data=config.data, task=config.task, metrics=config.metrics, modalities=config.modalities)
+    recordings = only(recordings_for(config), config.modalities)
+    valid, test = recordings.splits["valid"], recordings.splits["test"]
+    metric, labelled = SELECTION[recordings.metrics][0], is_labelled(test)
+    outcomes: dict[str, Outcome] = {}
+    for name, predicted in linear_predictions(recordings).items():
+        scores = compute_metrics(predicted["valid"], valid.labels, recordings.metrics)
+        metrics = compute_metrics(predicted["test"], test.labels, recordings.metrics)
+        predictions = predicted["test"].astype(test.labels.dtype)[labelled]
+        outcomes[name] = Outcome(f"linear, {name}", f"linear-{name}", [metrics], [scores[metric]], predictions[None])
+    return outcomes
+
+
+def best_on_validation(outcomes: Sequence[Outcome], suite: str) -> Outcome:
+    """The one whose mean over the seeds is best on the validation split, by the metric that selects epochs."""
+    sign = 1 if SELECTION[suite][1] == "min" else -1
+    means = [sign * np.mean(outcome.valid) for outcome in outcomes]
+    return outcomes[int(np.argmin(np.nan_to_num(means, nan=np.inf)))]
+
+
+def row_outcome(
+    row: Row, root: Path, base: RunConfig, seeds: Sequence[int], recordings: Recordings, linear: dict[str, Outcome]
+) -> Outcome:
+    """What a line shows; of several candidates the best on validation, named in the title."""
+    if row.linear == "all":
+        chosen, title = linear["all"], row.title
+    elif row.linear == "strongest":
+        chosen = best_on_validation([linear[name] for name in recordings.names], recordings.metrics)
+        title = f"{row.title} ({chosen.title.removeprefix('linear, ')})"
+    else:
+        outcomes = [read_variant(root, base, variant, seeds, recordings) for variant in row.variants]
+        chosen = best_on_validation(outcomes, recordings.metrics)
+        title = f"{row.title} ({chosen.title})" if len(outcomes) > 1 else row.title
+    return Outcome(title, chosen.name, chosen.metrics, chosen.valid, chosen.predictions)
