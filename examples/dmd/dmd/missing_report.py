@@ -111,7 +111,7 @@ def draw_missing(path: Path, runs: Mapping[int, Rows], suite: str) -> None:
     bars.bar_label(drawn, [_cell(mean, std) for _, mean, std in whole], padding=4, fontsize=9)
     bars.set_yticks(range(len(whole)), labels, fontsize=9)
     bars.axvline(full[1], color=COLORS[0], linewidth=0.8, linestyle="--", zorder=0)
-    bars.margins(x=0.3 if len(runs) > 1 else 0.12)
+    bars.margins(x=0.3 if len(runs) > 1 else 0.12, y=0.3 / len(whole))
     bars.set_xlim(left=min(0.0, *values))
     bars.set(title="whole modalities are missing; kept:", xlabel=better)
     for protocol, label, color, marker in (
@@ -126,6 +126,8 @@ def draw_missing(path: Path, runs: Mapping[int, Rows], suite: str) -> None:
     lines.legend(frameon=False)
     lines.set(title=f"dropped by chance, seed {cases[-1][0]['seed']}", xlabel="rate of dropping", ylabel=better)
     over = f", mean ± std over {len(runs)} runs" if len(runs) > 1 else ""
+    if len(whole) > 15:  # many bars need height, two lines do not
+        lines.set(box_aspect=1, anchor="N")
     figure.suptitle(f"Missing modalities, n = {full[0]['n']}{over}", fontsize=12)
     figure.savefig(path, dpi=130)
 
