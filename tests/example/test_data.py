@@ -373,3 +373,13 @@ def test_standardization_leaves_rounding_noise_small():
     _, std = standardization_statistics(Split(["x"], {"a": [noise]}, np.zeros(1)))["a"]
     assert std[3] == 1
     assert (std[:3] != 1).all()
+
+
+def test_centred_statistics_are_those_around_each_samples_mean():
+    samples = [np.array([[1.0], [3.0]], np.float32), np.zeros((0, 1), np.float32), np.array([[10.0]], np.float32)]
+    split = Split(list("xyz"), {"a": samples}, np.zeros(3))
+    mean, std = standardization_statistics(split, centred=True)["a"]
+    assert mean == pytest.approx(14 / 3)
+    assert std == pytest.approx((2 / 3) ** 0.5)
+    empty = Split(["y"], {"a": samples[1:2]}, np.zeros(1))
+    assert standardization_statistics(empty, centred=True)["a"][1] == 1

@@ -5,15 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from dmd.front import ConvolutionStem, MaskedBatchNorm
 from dmd.layers import (
-    ConvolutionStem,
     FeatureFusion,
     InputAdapter,
+    Readout,
     ResidualHead,
     drop_modalities,
     masked_mean,
     per_modality,
 )
+from torch.nn import functional as F
 
 from gdkit.testing import check_padding_invariance, check_permutation_equivariance
 
@@ -88,13 +90,54 @@ def test_a_pool_below_one_step(pool):
         adapter(pool=pool)
 
 
-def test_stem_sees_no_padding():
-    stem = ConvolutionStem(3, 4, 2, 3, dropout=0.0)
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_stem_sees_no_padding(batch_norm, stride):
+    stem = ConvolutionStem(3, 4, 2, 3, dropout=0.0, batch_norm=batch_norm, stride=stride)
     x, mask = torch.randn(2, 6, 3), torch.ones(2, 6, dtype=torch.bool)
     mask[1, 4:] = False
-    assert stem(x, mask).shape == (2, 6, 4)
-    assert not stem(x, mask)[1, 4:].any()
-    check_padding_invariance(lambda inputs, masks: stem(torch.where(masks[..., None], inputs, 0.0), masks), x, mask)
+    for training in (True, False):
+        stem.train(training)
+        before = {name: value.clone() for name, value in stem.state_dict().items()}
+        result, real = stem(torch.where(mask[..., None], x, 0.0), mask)
+        assert result.shape == (2, -(-6 // stride**2), 4)
+        assert real.sum(dim=1).tolist() == [-(-6 // stride**2), -(-4 // stride**2)]
+        assert not result[~real].any()
+        stem.load_state_dict(before)
+        longer = F.pad(torch.where(mask[..., None], x, 0.0), (0, 0, 0, 4))
+        again, _ = stem(longer, F.pad(mask, (0, 4)))
+        torch.testing.assert_close(again[:, : result.shape[1]], result)
+
+
+def test_batch_norm_is_that_of_torch_over_the_real_steps():
+    ours, theirs = MaskedBatchNorm(5), torch.nn.BatchNorm1d(5)
+    x, mask = 3 + 2 * torch.randn(4, 7, 5), torch.rand(4, 7) > 0.4
+    for _ in range(3):
+        result = ours(torch.where(mask[..., None], x, 0.0), mask)
+        torch.testing.assert_close(result[mask], theirs(x[mask]))
+        assert not result[~mask].any()
+    ours.eval(), theirs.eval()
+    # torch corrects the running variance by n / (n - 1)
+    torch.testing.assert_close(ours(x, mask)[mask], theirs(x[mask]), rtol=0.1, atol=0.05)
+    before = ours.train().running_mean.clone()
+    assert not ours(torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.bool)).any()
+    assert torch.equal(ours.running_mean, before)
+
+
+@pytest.mark.parametrize("kind", ["mean", "mean_max", "attention"])
+def test_readout_sees_no_padding(kind):
+    readout = Readout(4, kind)
+    x, mask = torch.randn(3, 5, 4), torch.ones(3, 5, dtype=torch.bool)
+    mask[1, 2:], mask[2] = False, False
+    assert readout(x, mask).shape == (3, readout.width)
+    assert not readout(x, mask)[2].any()
+    check_padding_invariance(readout, x, mask)
+    one = readout(x[:, :1], mask[:, :1])[0]
+    torch.testing.assert_close(one[:4], x[0, 0])  # of a single step, every readout is that step
+    x.requires_grad_()
+    readout(x, mask).sum().backward()
+    assert x.grad.isfinite().all()
+    assert not x.grad[~mask].any()
 
 
 def test_heads():

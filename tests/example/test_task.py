@@ -215,7 +215,7 @@ def test_one_state_dict_holds_the_learned_graph():
     state = task.state_dict()
     for unit in ("homogeneous", "heterogeneous"):
         assert {name for name in state if name.startswith(f"units.{unit}.") and name.endswith("edge_score.weight")}
-    assert {f"model.adapter.{name}_{part}" for name in NAMES for part in ("mean", "scale")} <= state.keys()
+    assert {f"model.adapter.adapter.{name}_{part}" for name in NAMES for part in ("mean", "scale")} <= state.keys()
     fresh, _ = example(True)
     before, after = fresh(batch)["edges"]["homogeneous"], task(batch)["edges"]["homogeneous"]
     assert not torch.allclose(before, after, atol=1e-6)

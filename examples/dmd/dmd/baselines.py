@@ -18,16 +18,9 @@ from torch import Tensor, nn
 from gdkit import CrossmodalTransformer, DistillationGraph, MultimodalTransformer
 
 from .data import Batch
-from .layers import (
-    ConvolutionStem,
-    InputAdapter,
-    ResidualHead,
-    SequenceProjection,
-    check_input_options,
-    drop_modalities,
-    masked_mean,
-)
-from .model import ModelConfig
+from .front import Front
+from .layers import ResidualHead, SequenceProjection, masked_mean
+from .options import ModelConfig
 from .task import TaskConfig, distillation_unit, task_loss
 
 # Where each network's features stand in pictures and edges.csv.
@@ -61,8 +54,6 @@ class Baseline(nn.Module):
         num_outputs: 1 for regression, else the number of classes.
     """
 
-    chances: Tensor
-
     def __init__(self, kind: str, config: ModelConfig, input_dims: Mapping[str, int], num_outputs: int) -> None:
         super().__init__()
         if kind not in SPACES:
@@ -71,15 +62,8 @@ class Baseline(nn.Module):
         if kind == "mult" and len(self.names) < 2:
             raise ValueError(f"network 'mult' needs at least 2 modalities, got {', '.join(self.names)}")
         dim, dropout = config.dim, config.dropout
-        kernels, chances = check_input_options(config, self.names)
-        self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout, config.standardize, config.gain)
-        self.register_buffer("chances", torch.tensor([*chances.values()]), persistent=False)
-        self.stems = nn.ModuleDict()
-        if config.stem_layers:
-            for name, width in input_dims.items():
-                self.stems[name] = ConvolutionStem(width, dim, config.stem_layers, kernels[name], dropout)
-            input_dims = dict.fromkeys(input_dims, dim)
-        self.projection = SequenceProjection(input_dims, dim, kernels)
+        self.adapter = Front(config, input_dims)
+        self.projection = SequenceProjection(self.adapter.dims, dim, self.adapter.kernel_sizes)
         options: dict[str, Any] = {"dropout": dropout, "attention_dropout": config.attention_dropout}
         sizes = (dim, config.num_heads, config.num_layers)
         self.logit_heads = nn.ModuleDict()
@@ -100,15 +84,7 @@ class Baseline(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> BaselineOutput:
         """Mappings name -> (batch, time, input_dim) and (batch, time); modalities may differ in time."""
-        if self.training and self.config.modality_dropout:
-            present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
-            kept = drop_modalities(present, self.chances)
-            masks = {name: masks[name] & kept[:, i, None] for i, name in enumerate(self.names)}
-        adapted = {name: self.adapter(name, inputs[name], masks[name]) for name in self.names}
-        masks = {name: mask for name, (_, mask) in adapted.items()}
-        sequences = {name: x for name, (x, _) in adapted.items()}
-        if self.stems:
-            sequences = {name: stem(sequences[name], masks[name]) for name, stem in self.stems.items()}
+        sequences, masks = self.adapter(inputs, masks)
         sequences = self.projection(sequences, masks)
         if self.kind == "early_fusion":
             mask = torch.cat([masks[name] for name in self.names], dim=1)  # (batch, all time)

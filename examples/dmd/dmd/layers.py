@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from .model import ModelConfig
+    from .options import ModelConfig
 
 Value = TypeVar("Value", int, float)
 
@@ -47,6 +46,8 @@ def check_input_options(config: ModelConfig, names: Sequence[str]) -> tuple[dict
         raise ValueError(f"kernel_size must be at least 1 step, got {config.kernel_size}")
     if config.stem_layers < 0:
         raise ValueError(f"stem_layers must be at least 0, got {config.stem_layers}")
+    if config.stem_stride < 1:
+        raise ValueError(f"stem_stride must be at least 1 step, got {config.stem_stride}")
     if config.gain < 0:
         raise ValueError(f"gain must be at least 0, got {config.gain}")
     chances = per_modality("modality_dropout", config.modality_dropout, names, 0.0)
@@ -119,59 +120,6 @@ class InputAdapter(nn.Module):
             x = reduce(x, "batch (time steps) dim -> batch time dim", "sum", steps=steps)
             x, mask = x / counts.clamp(min=1)[..., None], counts > 0
         return self.dropout(x), mask
-
-
-class MaskedBatchNorm(nn.Module):
-    """Batch normalisation whose statistics are those of the real steps, so that padding changes nothing."""
-
-    running_mean: Tensor
-    running_variance: Tensor
-
-    def __init__(self, dim: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
-        self.register_buffer("running_mean", torch.zeros(dim))
-        self.register_buffer("running_variance", torch.ones(dim))
-        self.momentum, self.epsilon = momentum, epsilon
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(batch, time, dim), zero where not real."""
-        mean, variance = self.running_mean, self.running_variance
-        if self.training:
-            real = mask[..., None].to(x.dtype)
-            count = real.sum().clamp(min=1)
-            mean = (x * real).sum(dim=(0, 1)) / count
-            variance = ((x - mean).square() * real).sum(dim=(0, 1)) / count
-            with torch.no_grad():
-                share = self.momentum * mask.any()  # a batch without a real step teaches no statistics
-                self.running_mean.lerp_(mean.float(), share)
-                self.running_variance.lerp_(variance.float(), share)
-        x = (x - mean) * torch.rsqrt(variance + self.epsilon) * self.weight + self.bias
-        return torch.where(mask[..., None], x, 0.0)
-
-
-class ConvolutionStem(nn.Module):
-    """Temporal convolutions with a nonlinearity, for raw signals; the sequence keeps its steps."""
-
-    def __init__(
-        self, input_dim: int, dim: int, num_layers: int, kernel_size: int, dropout: float, batch_norm: bool
-    ) -> None:
-        super().__init__()
-        widths = [input_dim, *[dim] * num_layers]
-        self.layers = nn.ModuleList(
-            nn.Conv1d(before, after, kernel_size, padding="same") for before, after in itertools.pairwise(widths)
-        )
-        self.norms = nn.ModuleList(MaskedBatchNorm(dim) for _ in range(num_layers if batch_norm else 0))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(batch, time, input_dim) to (batch, time, dim), zero where not real."""
-        for i, layer in enumerate(self.layers):
-            x = layer(x.transpose(1, 2)).transpose(1, 2)  # (batch, time, dim)
-            if self.norms:
-                x = self.norms[i](x, mask)
-            x = torch.where(mask[..., None], self.dropout(F.relu(x)), 0.0)
-        return x
 
 
 class Readout(nn.Module):

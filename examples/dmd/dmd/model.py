@@ -3,78 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gdkit import CrossmodalTransformer, DecoupledEncoder, DecoupledOutput, MultimodalTransformer
 
-from .layers import (
-    ConvolutionStem,
-    FeatureFusion,
-    InputAdapter,
-    Readout,
-    ResidualHead,
-    SequenceProjection,
-    check_input_options,
-    drop_modalities,
-)
-
-
-@dataclass
-class ModelConfig:
-    """Size and parts of the network; the four ablations of the paper's Table 3 are the four switches.
-
-    Args:
-        dim: common width of all modalities.
-        num_heads: attention heads; divides ``dim``.
-        num_layers: blocks of every transformer.
-        memory_layers: blocks of self-attention over each modality's reinforced features; 0 leaves them as they are.
-        kernel_size: steps under the first convolution, one number or one a modality.
-        pool: average this many consecutive steps before the first convolution, one number or one a modality.
-        standardize: "column": subtract each column's mean over the training split, divide by its standard deviation;
-            "modality": divide all columns of a modality by their common one (embeddings, whose weak columns are noise);
-            "sample": subtract each sample's own mean over its steps (sensors, whose rest position differs by person).
-        gain: training multiplies each column of a sample by exp(gain * normal), so that how strongly somebody moves or
-            speaks matters less.
-        stem_layers: nonlinear convolutions before the first one, for raw signals; 0: none.
-        stem_batch_norm: normalise after each of them over the batch's real steps.
-        readout: sequence to vector: "mean", "mean_max" (both, side by side) or "attention" (a learned weighted mean).
-        vote: outside training, the output is the mean of the fused prediction and those of all parts that the sample
-            has (of classes: of their log-probabilities), so that one weak modality cannot drag the others down.
-        dropout: of embeddings, hidden layers and block results.
-        modality_dropout: chance that training hides a modality from a sample, one number or one a modality; at least
-            one is kept.
-        input_dropout: of the standardised input features.
-        attention_dropout: of attention weights; above 0 it is slow on a CPU.
-        feature_decoupling: split each modality into a shared and a private part (FD).
-        homo_gd: distil between the shared parts (HomoGD).
-        cross_attention: reinforce every modality by every other (CA).
-        hetero_gd: distil between the reinforced private parts (HeteroGD).
-    """
-
-    dim: int = 32
-    num_heads: int = 4
-    num_layers: int = 2
-    memory_layers: int = 0
-    kernel_size: int | dict[str, int] = 5
-    pool: int | dict[str, int] = 1
-    standardize: Literal["column", "modality", "sample"] = "column"
-    gain: float = 0.0
-    stem_layers: int = 0
-    stem_batch_norm: bool = False
-    readout: Literal["mean", "mean_max", "attention"] = "mean"
-    vote: bool = False
-    dropout: float = 0.1
-    modality_dropout: float | dict[str, float] = 0.0
-    input_dropout: float = 0.0
-    attention_dropout: float = 0.0
-    feature_decoupling: bool = True
-    homo_gd: bool = True
-    cross_attention: bool = True
-    hetero_gd: bool = True
+from .front import Front
+from .layers import FeatureFusion, Readout, ResidualHead, SequenceProjection
+from .options import ModelConfig
 
 
 class DMDOutput(NamedTuple):
@@ -121,23 +59,14 @@ class DMD(nn.Module):
         torch.Size([2, 1])
     """
 
-    chances: Tensor
-
     def __init__(self, config: ModelConfig, input_dims: Mapping[str, int], num_outputs: int) -> None:
         super().__init__()
         self.config = config
         self.names = tuple(input_dims)
         dim, dropout = config.dim, config.dropout
         options = {"dropout": dropout, "attention_dropout": config.attention_dropout}
-        sizes, chances = check_input_options(config, self.names)
-        self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout, config.standardize, config.gain)
-        self.register_buffer("chances", torch.tensor([*chances.values()]), persistent=False)
-        self.stems = nn.ModuleDict()
-        if config.stem_layers:
-            for name, width in input_dims.items():
-                layers = config.stem_layers
-                self.stems[name] = ConvolutionStem(width, dim, layers, sizes[name], dropout, config.stem_batch_norm)
-            input_dims = dict.fromkeys(input_dims, dim)
+        self.adapter = Front(config, input_dims)
+        input_dims, sizes = self.adapter.dims, self.adapter.kernel_sizes
         if config.feature_decoupling:
             self.encoder = DecoupledEncoder(input_dims, dim, kernel_size=sizes)
         else:
@@ -169,15 +98,7 @@ class DMD(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> DMDOutput:
         """See the class for shapes."""
-        if self.training and self.config.modality_dropout:
-            present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
-            kept = drop_modalities(present, self.chances)
-            masks = {name: masks[name] & kept[:, i, None] for i, name in enumerate(self.names)}
-        adapted = {name: self.adapter(name, inputs[name], masks[name]) for name in self.names}
-        masks = {name: mask for name, (_, mask) in adapted.items()}
-        sequences = {name: x for name, (x, _) in adapted.items()}
-        if self.stems:
-            sequences = {name: stem(sequences[name], masks[name]) for name, stem in self.stems.items()}
+        sequences, masks = self.adapter(inputs, masks)
         encoded = self.encoder(sequences, masks)
         decoupled = encoded if isinstance(encoded, DecoupledOutput) else None
         shared = encoded if decoupled is None else decoupled.shared

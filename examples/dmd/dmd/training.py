@@ -61,7 +61,8 @@ class Run:
         self.metric, self.mode = SELECTION[recordings.metrics]
         torch.manual_seed(config.seed)
         self.task = ckpt.build_task(config, ckpt.describe(recordings))
-        self.task.model.adapter.fit(standardization_statistics(recordings.splits["train"]))
+        centred = config.model.standardize == "sample"
+        self.task.model.adapter.fit(standardization_statistics(recordings.splits["train"], centred=centred))
         load_pretrained_text(self.task, config)
         self.checkpoint = ckpt.last_epoch(self.out) if resume else None
         self.state: dict[str, Any] = {"epoch": 0, "history": [], "edges": [], "seconds": 0.0}

@@ -82,10 +82,11 @@ def make_loader(
     )
 
 
-def standardization_statistics(split: Split) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def standardization_statistics(split: Split, *, centred: bool = False) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Mean and standard deviation of every column over all real steps of a split.
 
-    Constant columns, and modalities without one real step, get standard deviation 1, so that dividing by it is safe.
+    With `centred`, the deviation is that of each sample around its own mean. Constant columns, and modalities without
+    one real step, get standard deviation 1, so that dividing by it is safe.
 
     Returns:
         Modality name -> (mean, standard deviation), each (dim,) float32.
@@ -96,6 +97,10 @@ def standardization_statistics(split: Split) -> dict[str, tuple[np.ndarray, np.n
         if len(steps) == 0:
             steps = np.zeros((1, steps.shape[1]))
         mean, std = steps.mean(axis=0), steps.std(axis=0)
+        if centred:
+            lengths = [len(sample) for sample in arrays if len(sample)]
+            means = [sample.mean(axis=0, dtype=np.float64) for sample in arrays if len(sample)]
+            std = (steps - np.repeat(means, lengths, axis=0)).std(axis=0) if means else np.zeros_like(std)
         # Rounding gives a constant column a tiny spread; beside its size or its neighbours' spread it is none.
         is_constant = std <= 1e-7 * np.maximum(np.abs(mean), np.median(std))
         std = np.where(is_constant, 1.0, std)
