@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.naive_agreement import agreement_scores
+
 Distance = str | Callable[[Tensor, Tensor], Tensor]
 
 
@@ -64,8 +66,7 @@ def vector_distance(teacher: Tensor, student: Tensor, distance: Distance, temper
 
 def edge_scores(source_terms: Tensor, target_terms: Tensor, edge_index: Tensor) -> Tensor:
     """Eq. 8 with a linear g, which splits into a term of the teacher and one of the student."""
-    edges = edge_index.T.tolist()
-    rows = [[s[i] + t[j] for i, j in edges] for s, t in zip(source_terms, target_terms)]
+    rows = [[s[i] + t[j] for i, j in edge_index.T.tolist()] for s, t in zip(source_terms, target_terms)]
     return torch.stack([torch.stack(row) for row in rows])
 
 
@@ -123,8 +124,7 @@ def triplets(
 ) -> list[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]]:
     """The set S of Eq. 4: (i, j, k), each (sample, node), with m[i] != m[j], m[i] = m[k], c[i] = c[j], c[i] != c[k]."""
     items = list(itertools.product(range(len(labels)), range(num_nodes)))
-    items = [i for i in items if sample_mask is None or sample_mask[i[0]]]
-    items = [i for i in items if node_mask is None or node_mask[i]]
+    items = [i for i in items if (sample_mask is None or sample_mask[i[0]]) and (node_mask is None or node_mask[i])]
     c = labels.tolist()
     pairs = [(i, j) for i in items for j in items if i[1] != j[1] and c[i[0]] == c[j[0]]]
     return [(i, j, k) for i, j in pairs for k in items if i[1] == k[1] and c[i[0]] != c[k[0]]]
@@ -209,6 +209,7 @@ def gd_unit(
     edges, batch = edge_index.T.tolist(), len(logits)
     there = torch.ones(batch, len(names), dtype=torch.bool) if node_mask is None else node_mask
     present = torch.stack([torch.stack([row[i] & row[j] for i, j in edges]) for row in there])
+    agreed = agreement_scores(logits.detach(), there) if scorer.kind == "agreement" else logits.new_zeros(len(names))
 
     def z(b: int, n: int) -> Tensor:  # [W_logit f(x), W_repr x]
         project = scorer.feature_projection
@@ -217,8 +218,8 @@ def gd_unit(
 
     def score(b: int, e: int) -> Tensor:  # g of Eq. 8
         i, j = edges[e]
-        if scorer.kind in (None, "free"):
-            return scorer.scores[e] if scorer.kind == "free" else logits.sum() * 0
+        if scorer.kind in (None, "free", "agreement"):
+            return scorer.scores[e] if scorer.kind == "free" else agreed[i]
         if scorer.kind == "module":
             return scorer.edge_score(z(b, i)[None, None], z(b, j)[None, None])[0, 0]
         return scorer.edge_score(torch.cat([z(b, j), z(b, i)]))[0]

@@ -196,6 +196,21 @@ def stack_flags(
     return check_mask(owner, argument, given, [batch, len(names)])  # (batch, node)
 
 
+def stack_quality(
+    owner: str, quality: Tensor | Mapping[str, Tensor], names: Sequence[str], batch: int, device: torch.device
+) -> Tensor:
+    """Stack a mapping from node name to () or (batch,) into (batch, node); a stacked tensor is checked only."""
+    if not isinstance(quality, Tensor):
+        check_names(owner, "teacher_quality", quality, names)
+        columns = [torch.as_tensor(quality[name], device=device) for name in names]
+        for name, column in zip(names, columns, strict=True):
+            axes = [batch] if column.dim() else []
+            check_shape(owner, f"teacher_quality[{name!r}]", column, axes, "() or (batch,)")
+        quality = torch.stack([column.expand(batch) for column in columns], dim=1)
+    axes = [len(names)] if quality.dim() == 1 else [batch, len(names)]
+    return check_shape(owner, "teacher_quality", quality, axes, "(node,) or (batch, node)")
+
+
 def check_module_names(owner: str, names: Sequence[str]) -> None:
     """Check that node names can name submodules, so that a state dict shows them.
 

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from gdkit import _check
 from gdkit import functional as GF
+from gdkit._agreement import agreement_scores
 
-SCORERS = ("linear", "mlp", "free")
+SCORERS = ("linear", "mlp", "free", "agreement")
 
 
 class EdgeScorer(nn.Module):
@@ -24,10 +25,11 @@ class EdgeScorer(nn.Module):
         feature_dim: width of every node's features, or a mapping from name to width.
         logit_dim: number of logits.
         hidden_dim: width of each projection.
-        scorer: "linear", "mlp", "free", None, or a module (teacher, student) -> (batch, edge).
+        scorer: "linear", "mlp", "free", "agreement", None, or a module (teacher, student) -> (batch, edge).
 
     Shape:
-        - logits: (batch, node, logit_dim); features: one (batch, width) a node; returns (batch, edge).
+        - logits: (batch, node, logit_dim); features: one (batch, width) a node; node_mask: (batch, node), read by
+          "agreement" alone; returns (batch, edge).
     """
 
     edge_index: Tensor
@@ -77,9 +79,12 @@ class EdgeScorer(nn.Module):
             if module is not self and callable(reset):
                 reset()
 
-    def forward(self, logits: Tensor, features: Sequence[Tensor]) -> Tensor:
+    def forward(self, logits: Tensor, features: Sequence[Tensor], node_mask: Tensor | None = None) -> Tensor:
         """Scores before quality and temperature."""
         source, target = self.edge_index[0], self.edge_index[1]
+        if self.kind == "agreement":
+            scores = agreement_scores(logits, node_mask).to(logits.dtype)[source]
+            return scores.expand(logits.shape[0], -1)  # (batch, edge)
         if not self.reads_nodes:
             scores = self.scores if self.kind == "free" else logits.new_zeros(source.shape[0])
             return scores.expand(logits.shape[0], -1)  # (batch, edge)

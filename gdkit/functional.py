@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gdkit import _check
+from gdkit._agreement import agreement as agreement
 from gdkit._distances import Distance, check_distance, distance_between, unit_vectors
 from gdkit._masking import mean_of_real, real_steps
 from gdkit._triplets import mean_triplet_hinge
@@ -188,9 +189,8 @@ def triplet_margin_loss(
     owner = "triplet_margin_loss"
     _check.check_floating(owner, "features", _check.check_shape(owner, "features", features, ["batch", "node", "dim"]))
     _check.check_positive(owner, "margin", margin, zero=True)
-    _check.check_shape(owner, "labels", labels, features.shape[:1])
-    if label_values is not None:
-        _check.check_shape(owner, "label_values", label_values, features.shape[:1])
+    for argument, given in (("labels", labels), ("label_values", labels if label_values is None else label_values)):
+        _check.check_shape(owner, argument, given, features.shape[:1])
     real = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
     if node_mask is not None:
         real = _check.check_mask(owner, "node_mask", node_mask, features.shape[:2])

@@ -43,9 +43,13 @@ class GDUnit(nn.Module):
         w = \operatorname{softmax}\!\big((g([z_j, z_i]) + q_i) / T\big), \qquad
         z_i = [W_{logit} f(x_i),\; W_{repr}\, x_i] \tag{7-9}
 
-    With ``normalize="graph"`` and a learned scorer this is the printed method, whose weights can lower the loss by
-    moving to the two nodes that agree best, which are as readily the two worst; ``normalize="target"`` and
-    ``teacher_quality`` make better nodes the teachers.
+    The defaults are the printed method, whose weights lower the loss by moving to the two nodes that agree best, which
+    are as readily the two worst. Which form to take (measured in docs/what-edges-mean.md):
+
+    - ``scorer="agreement"`` finds the better teachers without labels. Take it first, with batches of 16 samples or more
+      and unlabelled samples among them. It asks that nodes err in different ways; two nodes it cannot tell apart.
+    - ``scorer=None`` with ``teacher_quality``, where held-out labels say who is good.
+    - ``normalize="target"`` where scores must be learned: no weight can move to another pair of nodes.
 
     Args:
         graph: nodes and edges.
@@ -53,8 +57,10 @@ class GDUnit(nn.Module):
         logit_dim: number of logits of every node.
         hidden_dim: width of each of the two projections inside :math:`z`.
         scorer: :math:`g`: "linear" (the paper), "mlp" (one hidden layer, so that a weight can depend on teacher and
-            student together), "free" (one learned number an edge), None (no learned part: equal weights, or those of
-            ``teacher_quality``), or a module (teacher, student) -> (batch, edge), each (batch, edge, 2 * hidden_dim).
+            student together), "free" (one learned number an edge), "agreement" (nothing learned: :math:`-4 \ln(1.01 -
+            r_i^2)` with the :math:`r` of :func:`gdkit.functional.agreement` over the batch), None (equal weights, or
+            those of ``teacher_quality``), or a module (teacher, student) -> (batch, edge), each
+            (batch, edge, 2 * hidden_dim).
         normalize: "graph": weights sum to 1; "target": the weights into each target sum to 1.
         temperature: :math:`T` of that softmax, above 0.
         distance: :math:`\epsilon` between logits: "l1", "l2", "cosine", "kl" or a callable, see
@@ -170,9 +176,10 @@ class GDUnit(nn.Module):
             logits = torch.where(node_mask[..., None], logits, 0.0)
             per_node = [torch.where(node_mask[:, i, None], x, 0.0) for i, x in enumerate(per_node)]
 
-        scores = self.scorer(logits, per_node)
+        scores = self.scorer(logits, per_node, node_mask)
         if teacher_quality is not None:
-            scores = scores + self._quality(teacher_quality, batch)[..., self.edge_index[0]]
+            quality = _check.stack_quality("GDUnit", teacher_quality, names, batch, self.edge_index.device)
+            scores = scores + quality[..., self.edge_index[0]]
         weights = GF.edge_weights(scores, self.edge_index, len(names), self.normalize, self.temperature, edge_mask)
         factors = weights.detach() if self.detach_weights else weights  # (batch, edge)
 
@@ -215,19 +222,6 @@ class GDUnit(nn.Module):
             _check.check_shape("GDUnit", argument, features[name], [batch, width], "batch as in logits")
             _check.check_floating("GDUnit", argument, features[name])
         return [features[name] for name in self.graph.names]
-
-    def _quality(self, quality: Nodes, batch: int) -> Tensor:
-        """The teachers' quality, (node) or (batch, node)."""
-        names = self.graph.names
-        if not isinstance(quality, Tensor):
-            _check.check_names("GDUnit", "teacher_quality", quality, names)
-            columns = [torch.as_tensor(quality[name], device=self.edge_index.device) for name in names]
-            for name, column in zip(names, columns, strict=True):
-                axes = [batch] if column.dim() else []
-                _check.check_shape("GDUnit", f"teacher_quality[{name!r}]", column, axes, "() or (batch,)")
-            quality = torch.stack([column.expand(batch) for column in columns], dim=1)
-        axes = [len(names)] if quality.dim() == 1 else [batch, len(names)]
-        return _check.check_shape("GDUnit", "teacher_quality", quality, axes, "(node,) or (batch, node)")
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""

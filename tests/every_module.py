@@ -89,7 +89,7 @@ def real_labels(batch):
 
 CASES = {
     f"GDUnit {scorer} {normalize}": Case(unit(scorer, normalize=normalize), unit_inputs, {0: 2, 1: 2})
-    for scorer in ("linear", "mlp", "free", None, "module")
+    for scorer in ("linear", "mlp", "free", "agreement", None, "module")
     for normalize in ("graph", "target")
 }
 FULL = {"distance": "kl", "feature_distance": "cosine", "prior": [0.1] * 6, "prior_weight": 1.0}

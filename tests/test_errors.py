@@ -153,7 +153,7 @@ GD_UNIT = [
         "GDUnit: feature_distance 'kl' is always 0 on vectors of width 1; use 'l1' or 'l2'",
     ),
     (lambda: make(distance="l3"), "GDUnit: distance must be one of 'l1', 'l2', 'cosine', 'kl', got 'l3'"),
-    (lambda: make(scorer="gat"), "GDUnit: scorer must be one of 'linear', 'mlp', 'free', got 'gat'"),
+    (lambda: make(scorer="gat"), "GDUnit: scorer must be one of 'linear', 'mlp', 'free', 'agreement', got 'gat'"),
     (lambda: make(normalize="source"), "GDUnit: normalize must be one of 'graph', 'target', got 'source'"),
     (lambda: make(temperature=0.0), "GDUnit: temperature must be above 0, got 0.0"),
     (lambda: make(distance_temperature=-1.0), "GDUnit: distance_temperature must be above 0, got -1.0"),

@@ -65,7 +65,7 @@ def assert_same_as_loops(unit, logits, features, node_mask=None, teacher_quality
 
 @pytest.mark.parametrize("distance", [*DISTANCES, mean_of_squares])
 @pytest.mark.parametrize("normalize", ["graph", "target"])
-@pytest.mark.parametrize("scorer", ["linear", "mlp", "free", None, "module"])
+@pytest.mark.parametrize("scorer", ["linear", "mlp", "free", "agreement", None, "module"])
 @given(data=st.data())
 @settings(max_examples=5)
 def test_unit_is_the_plain_loop(scorer, normalize, distance, data):
@@ -101,7 +101,7 @@ def test_unit_is_the_plain_loop(scorer, normalize, distance, data):
     assert_same_as_loops(unit, logits, features, node_mask, None if quality is None else quality.to(logits.dtype))
 
 
-@pytest.mark.parametrize("scorer", ["linear", "mlp", "free", None, "module"])
+@pytest.mark.parametrize("scorer", ["linear", "mlp", "free", "agreement", None, "module"])
 @pytest.mark.parametrize("normalize", ["graph", "target"])
 def test_unit_keeps_its_contract(scorer, normalize):
     unit = GDUnit(GRAPH, 5, 2, 4, scorer=make_scorer(scorer, 4), normalize=normalize, distance="kl", prior=[0.1] * 6)
@@ -142,7 +142,7 @@ def test_mappings_and_stacked_tensors_are_the_same():
 
 def test_features_may_be_left_out_where_nothing_reads_them():
     logits, features = inputs()
-    for scorer in ("free", None):
+    for scorer in ("free", "agreement", None):
         unit = make(scorer=scorer)
         assert torch.equal(unit(logits).loss, unit(logits, features).loss)
     for unit in (make(), make(scorer=None, feature_distance="l1")):

@@ -108,7 +108,7 @@ def test_absent_nodes_and_unlabelled_samples_change_no_triplet(labels):
 
 
 @pytest.mark.parametrize("normalize", ["graph", "target"])
-@pytest.mark.parametrize("scorer", ["linear", "mlp", None])
+@pytest.mark.parametrize("scorer", ["linear", "mlp", "agreement", None])
 def test_one_more_node_that_is_absent_changes_no_unit(scorer, normalize):
     options = {"scorer": scorer, "normalize": normalize, "feature_distance": "l2", "temperature": 0.5}
     unit, wider = (

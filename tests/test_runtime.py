@@ -155,7 +155,7 @@ def test_several_parameter_sets_at_once(name):
         assert_same({path: values[i] for path, values in together.items()}, floating(model(*inputs)), 1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("GDUnit") and "None" not in name])
+@pytest.mark.parametrize("name", [name for name in LEARNED.args[1] if name.startswith("GDUnit")])
 def test_gradients_of_single_samples(name):
     module, inputs = build(name)
     parameters = dict(module.named_parameters())
