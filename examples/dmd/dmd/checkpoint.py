@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -28,17 +28,22 @@ from .baselines import Baseline, BaselineTask
 from .config import RunConfig, make_config
 from .data import Recordings, load, only
 from .model import DMD
+from .released_objective import ReleasedTask
 from .report import write_json
 from .task import DMDTask
 from .text import TextEncoder, with_text
 
 
-def build_task(config: RunConfig, described: Mapping[str, Any]) -> DMDTask | BaselineTask:
+def build_task(config: RunConfig, described: Mapping[str, Any]) -> DMDTask | BaselineTask | ReleasedTask:
     """The network and objective for data described by :func:`describe`.
 
     Raises:
         ValueError: the configuration does not fit the data, or the data has fewer than two classes.
     """
+    if "released" in described:
+        from .released_checkpoint import build_released  # which reads and writes run folders through this module
+
+        return build_released(described)
     classes = described["classes"]
     if described["task"] == "classification" and len(classes) < 2:
         raise ValueError(f"classification needs at least 2 classes, got {len(classes)}: {', '.join(classes)}")
@@ -115,7 +120,7 @@ def load_weights(path: Path, module: nn.Module) -> None:
         raise ValueError(f"{path} is a checkpoint of another config: {first[0].strip()}") from error
 
 
-def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask, Recordings]:
+def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask | ReleasedTask, Recordings]:
     """The trained network of a run, and the data to use it on; by default the run's own.
 
     Raises:
@@ -133,6 +138,10 @@ def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask, Re
     classes = list(recordings.classes)
     if classes != described["classes"]:
         raise ValueError(f"the model knows the classes {described['classes']}, but {recordings.path} has {classes}")
+    if "released" in described:
+        from .released_checkpoint import check_steps
+
+        check_steps(cast(ReleasedTask, task), recordings)
     return task.eval(), recordings
 
 

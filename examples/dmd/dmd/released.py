@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from .data import Batch
+from .released_checkpoint import load
 from .released_network import NAMES, ReleasedConfig, ReleasedNetwork, ReleasedOutput
 from .released_objective import GRAPH, PUBLISHED_ORDER, ReleasedObjective, ReleasedTask
 from .released_weights import LETTERS, UNIT_KEYS, check_keys, infer_config, published_keys, to_network
 
-__all__ = ["GRAPH", "NAMES", "ReleasedConfig", "ReleasedNetwork", "ReleasedObjective", "ReleasedTask", "replay"]
+__all__ = ["GRAPH", "NAMES", "ReleasedConfig", "ReleasedNetwork", "ReleasedObjective", "ReleasedTask", "load", "replay"]
 
 INPUTS = {"language": "in.text", "vision": "in.vision", "acoustic": "in.audio"}
 UNITS = {"homo": "homogeneous", "hetero": "heterogeneous"}

@@ -112,10 +112,12 @@ class ReleasedTask(nn.Module):
         self.triplets = TripletMarginLoss(config.margin, binning="round", proportional=True)
         self.orthogonality = SoftOrthogonalityLoss("hinge")
         self.reconstruction = ReconstructionLoss()
+        self.text_model: nn.Module | None = None  # a dmd.released_text.ReleasedText where the checkpoint has a BERT
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Losses and outputs of one batch; see the class."""
-        out: ReleasedOutput = self.model(batch.inputs)
+        text = {} if self.text_model is None else {"language": self.text_model(batch)}
+        out: ReleasedOutput = self.model({**batch.inputs, **text})
         config, labels = self.config, batch.labels
         parts = out.decoupled
         heads = [out.joint_logits, *out.shared_logits.values(), *out.private_logits.values()]
