@@ -135,8 +135,8 @@ def test_standardisation_comes_from_the_train_split_alone_and_is_saved(tmp_path)
     prepare(tmp_path, replace(RECORDINGS, splits=splits), epochs=1).train()
     weights = load_file(tmp_path / "model.safetensors")
     for name, (mean, std) in standardization_statistics(RECORDINGS.splits["train"]).items():
-        np.testing.assert_array_equal(weights[f"model.adapter.{name}_mean"], mean)
-        np.testing.assert_array_equal(weights[f"model.adapter.{name}_scale"], std)
+        np.testing.assert_array_equal(weights[f"model.adapter.adapter.{name}_mean"], mean)
+        np.testing.assert_array_equal(weights[f"model.adapter.adapter.{name}_scale"], std)
 
 
 # Selection

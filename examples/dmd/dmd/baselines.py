@@ -21,7 +21,7 @@ from .data import Batch
 from .front import Front
 from .layers import ResidualHead, SequenceProjection, masked_mean
 from .options import ModelConfig
-from .task import TaskConfig, distillation_unit, task_loss
+from .task import TaskConfig, distillation_unit, node_losses, task_loss
 
 # Where each network's features stand in pictures and edges.csv.
 SPACES = {"transformer": "unimodal", "early_fusion": "fused", "mult": "heterogeneous"}
@@ -141,4 +141,6 @@ class BaselineTask(nn.Module):
             edges[name] = distilled.weights.detach()
         output = out.output[:, 0] if self.is_regression else out.output
         features = {space: out.features}
-        return {"loss": loss, "output": output, **terms, "edges": edges, "features": features, "present": out.present}
+        results = {"loss": loss, "output": output, **terms, "edges": edges, "features": features}
+        losses = {name: node_losses(out.logits, batch.labels, out.present) for name in edges}
+        return results | {"present": out.present, "node_losses": losses}

@@ -24,6 +24,10 @@ class RunConfig:
         network: "dmd", or a baseline: "transformer", "early_fusion" or "mult" (see dmd/baselines.py).
         modalities: use only these, in the order of the data; null: all.
         shuffle_labels: a control: permute the known labels of train and of valid, by the seed.
+        labelled_fraction: share of the training samples that keep their label, drawn by the seed, of each class alike;
+            the rest is distilled and reconstructed without.
+        train_on: "train", or "train+valid" once the settings are chosen; then ``keep`` must be "last", and there are
+            no validation figures.
         text: take `language` from the file's token ids through a transformers encoder: "frozen" (run once, before
             training) or "finetune" (trained along with the network); null: take the file's features.
         text_encoder: that encoder: a folder, a name on the Hugging Face hub, or "minilm", which the package
@@ -54,6 +58,8 @@ class RunConfig:
     network: Literal["dmd", "transformer", "early_fusion", "mult"] = "dmd"
     modalities: list[str] | None = None
     shuffle_labels: bool = False
+    labelled_fraction: float = 1.0
+    train_on: Literal["train", "train+valid"] = "train"
     text: Literal["frozen", "finetune"] | None = None
     text_encoder: str = "minilm"
     text_learning_rate: float = 3e-5
@@ -83,6 +89,10 @@ class RunConfig:
         for name in ("weight_decay", "num_workers"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.labelled_fraction <= 1:
+            raise ValueError(f"labelled_fraction must be in (0, 1], got {self.labelled_fraction}")
+        if self.train_on == "train+valid" and self.keep != "last":
+            raise ValueError("train_on 'train+valid' leaves no split to choose the best epoch by: keep must be 'last'")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2**32), got {self.seed}")
         if self.text is not None and self.modalities is not None and "language" not in self.modalities:

@@ -13,8 +13,8 @@ from accelerate.utils import gather_object, recursively_apply, send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .data import Batch, Recordings, Split
-from .data.recordings import UNLABELLED
+from .data import Batch, Recordings
+from .data.recordings import is_labelled
 from .metrics import compute_metrics
 from .task import DMDTask
 
@@ -42,7 +42,8 @@ def evaluate(
         "predictions" {"id", "truth", "prediction"} in the order of the split, "metrics" (of the labelled samples; empty
         if there are none), "terms" (means over the batches, weighed by their samples), "edges" {unit: [mean weight of
         each edge over the samples that have both its modalities]}, "features" {unit: {modality: (N, width)}}, NaN where
-        the sample lacks the modality. The number of processes changes none of it: no sample counts twice.
+        the sample lacks the modality, "node_losses" {unit: [mean task loss of each modality's own prediction over the
+        labelled samples that have it]}. The number of processes changes none of it: no sample counts twice.
     """
     samples = recordings.splits[split]
     per_sample: dict[str, list[Tensor]] = defaultdict(list)
@@ -63,6 +64,8 @@ def evaluate(
         for unit, weights in out["edges"].items():
             has_both = out["present"][:, units[unit].edge_index].all(dim=1)  # (batch, edge)
             rows[f"edges/{unit}"] = torch.where(has_both, weights, torch.nan)
+        for unit, losses in out.get("node_losses", {}).items():
+            rows[f"node_losses/{unit}"] = losses
         for unit, features in out["features"].items():
             for (name, value), present in zip(features.items(), out["present"].T, strict=True):
                 rows[f"{unit}/{name}"] = torch.where(present[:, None], value, torch.nan)
@@ -79,7 +82,7 @@ def evaluate(
     for name, value in joined.items():
         unit, modality = name.split("/", 1)
         features[unit][modality] = value[order]
-    edges = features.pop("edges", {})  # gathered like the features, but by unit alone
+    edges, losses = (features.pop(name, {}) for name in ("edges", "node_losses"))  # gathered so, but by unit alone
     share = by_batch.pop("size")
     means = {name: np.average(value, axis=0, weights=share) for name, value in by_batch.items()}
     return {
@@ -89,6 +92,7 @@ def evaluate(
         else {},
         "terms": {name: float(value) for name, value in means.items()},
         "edges": {unit: _mean_of_present(weights).tolist() for unit, weights in edges.items()},
+        "node_losses": {unit: _mean_of_present(values).tolist() for unit, values in losses.items()},
         "features": dict(features),
     }
 
@@ -121,12 +125,6 @@ def _mean_of_present(weights: np.ndarray) -> np.ndarray:
     """Mean over the samples that have the edge, (N, edge) to (edge,); NaN where none has it."""
     counts = (~np.isnan(weights)).sum(axis=0)
     return np.where(counts > 0, np.nansum(weights, axis=0) / np.maximum(counts, 1), np.nan)
-
-
-def is_labelled(samples: Split) -> np.ndarray:
-    """(N,), True where the label is known."""
-    is_real = np.issubdtype(samples.labels.dtype, np.floating)
-    return ~np.isnan(samples.labels) if is_real else samples.labels != UNLABELLED
 
 
 def _numpy(parts: list[Tensor]) -> np.ndarray:

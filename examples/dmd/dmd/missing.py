@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .data import Split
-from .evaluation import is_labelled
+from .data.recordings import is_labelled
 
 FORMULAS = {
     "whole": "a modality that is not kept has no step, in any sample",

@@ -69,7 +69,12 @@ def results_table(results: Mapping[str, Any]) -> str:
         test, valid = (_number(results[split].get(name), 4) for split in ("test", "valid"))
         lines.append(f"{name:{width}}  {test:>8}  {valid:>8}")
     footing = f"{_number(results['seconds'], 1)} s, peak memory {_number(results['peak_memory_mb'], 0)} MB"
-    return "\n".join([heading, "", *lines, "", footing])
+    warnings = [
+        f"warning, {unit} graph: {text}"
+        for unit, graph in results.get("graphs", {}).items()
+        for text in graph["warnings"]
+    ]
+    return "\n".join([heading, "", *lines, "", footing, *warnings])
 
 
 def summary_table(results: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:

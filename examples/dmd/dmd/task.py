@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,8 @@ class DistillationConfig:
     """The two GD-Units; every field as in :class:`gdkit.GDUnit`.
 
     Args:
-        scorer: "linear" (the paper's), "mlp", "free", or null: equal weights.
+        scorer: "agreement" (better nodes teach, found without labels from three modalities on), "linear" (the
+            paper's), "mlp", "free", or null: equal weights.
         normalize: "target" (the weights into each student sum to 1; with two modalities each is 1) or "graph" (the
             paper's: all sum to 1, which drives them to the two that agree best, and these may be the two worst).
         temperature: of the softmax over the edges.
@@ -35,6 +36,8 @@ class DistillationConfig:
         hetero_prior: the prior of the heterogeneous unit; null: the same one.
         prior_weight: factor of the squared distance to the prior.
         detach_weights: the distances teach the students and never the edges.
+        quality_sharpness: above 0, each node's teacher_quality is minus this times its loss on the validation split
+            after the epoch before. This reads the validation labels, as the choice of the best epoch does.
     """
 
     scorer: str | None = "linear"
@@ -49,6 +52,11 @@ class DistillationConfig:
     hetero_prior: list[float] | None = None
     prior_weight: float = 0.0
     detach_weights: bool = False
+    quality_sharpness: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.quality_sharpness >= 0:
+            raise ValueError(f"quality_sharpness must be at least 0, got {self.quality_sharpness}")
 
 
 @dataclass
@@ -106,8 +114,9 @@ class DMDTask(nn.Module):
     Returns:
         A mapping: "loss" (scalar), "output" (batch,) values or (batch, class) logits, every term ("task", "nodes",
         "reconstruction", "cycle", "margin", "orthogonality", "homogeneous", "heterogeneous"; unweighted scalars),
-        "edges" (unit -> (batch, edge) weights, 0 where a sample lacks the edge), "features" (unit -> modality ->
-        (batch, width)) and "present" (batch, modality).
+        "edges" (unit -> (batch, edge) weights, 0 where a sample lacks the edge), "node_losses" (unit -> (batch,
+        modality) task losses, NaN where unlabelled or absent), "features" (unit -> modality -> (batch, width)) and
+        "present" (batch, modality).
     """
 
     def __init__(self, model: DMD, config: TaskConfig) -> None:
@@ -124,6 +133,8 @@ class DMDTask(nn.Module):
             for name in (unit for unit, is_on in switches.items() if is_on):
                 self.units[name] = distillation_unit(config.distillation, name, graph, widths[name], model.num_outputs)
         binning = "round" if regression else None
+        for name in self.units if config.distillation.quality_sharpness > 0 else ():
+            self.register_buffer(f"{name}_quality", torch.zeros(len(model.names)))
         self.triplets = TripletMarginLoss(config.margin, binning=binning, proportional=config.proportional_margin)
         self.orthogonality = SoftOrthogonalityLoss(config.orthogonality)
         self.reconstruction = ReconstructionLoss()
@@ -155,26 +166,51 @@ class DMDTask(nn.Module):
         }
         edges: dict[str, Tensor] = {}
         for name, unit in self.units.items():
-            distilled: GDOutput = unit(*read[name], node_mask=present)
+            quality = getattr(self, f"{name}_quality", None)
+            distilled: GDOutput = unit(*read[name], node_mask=present, teacher_quality=quality)
             terms[name] = distilled.loss  # Eq. 7 to 9
             loss = loss + config.lambda_distillation * distilled.loss  # Eq. 11
             edges[name] = distilled.weights.detach()
         output = out.output[:, 0] if self.is_regression else out.output
         features = {name: features for name, (_, features) in read.items()}
-        return {"loss": loss, "output": output, **terms, "edges": edges, "features": features, "present": present}
+        results = {"loss": loss, "output": output, **terms, "edges": edges, "features": features, "present": present}
+        return results | {"node_losses": {name: node_losses(read[name][0], batch.labels, present) for name in edges}}
+
+    def set_quality(self, node_losses: Mapping[str, Sequence[float]]) -> None:
+        """Take each node's loss, unit -> one number a modality, as how bad a teacher it is; see DistillationConfig.
+
+        A modality without a loss (NaN: no labelled sample has it) gets the mean of the others.
+        """
+        if self.config.distillation.quality_sharpness == 0:
+            return
+        for name, losses in node_losses.items():
+            buffer = getattr(self, f"{name}_quality")
+            values = torch.tensor(losses, dtype=buffer.dtype)
+            values = torch.where(values.isnan(), values.nanmean().nan_to_num(), values)
+            buffer.copy_(-self.config.distillation.quality_sharpness * values)
 
     def _stack(self, features: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([features[name] for name in self.model.names], dim=1)  # (batch, modality, dim)
 
 
+def sample_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Absolute error or cross-entropy of each sample, (batch,), and which of them are labelled."""
+    if labels.is_floating_point():
+        return (logits[:, 0] - labels.nan_to_num()).abs(), ~labels.isnan()
+    return F.cross_entropy(logits, labels, ignore_index=-100, reduction="none"), labels != -100
+
+
+@torch.no_grad()
+def node_losses(logits: Mapping[str, Tensor], labels: Tensor, present: Tensor) -> Tensor:
+    """Loss of each modality's own prediction, (batch, modality); NaN where the sample is unlabelled or lacks it."""
+    pairs = [sample_losses(each, labels) for each in logits.values()]
+    losses, labelled = (torch.stack(part, dim=1) for part in zip(*pairs, strict=True))
+    return torch.where(labelled & present, losses, torch.nan)
+
+
 def task_loss(logits: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
     """Mean absolute error or cross-entropy over the labelled samples that are real; 0 without any."""
-    if labels.is_floating_point():
-        labelled = ~labels.isnan()
-        losses = (logits[:, 0] - labels.nan_to_num()).abs()
-    else:
-        labelled = labels != -100
-        losses = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+    losses, labelled = sample_losses(logits, labels)
     counted = labelled if real is None else labelled & real
     return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
 

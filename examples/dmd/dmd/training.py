@@ -17,9 +17,11 @@ from tqdm import tqdm
 
 from . import checkpoint as ckpt
 from .config import RunConfig, flat_fields, without_modalities
-from .data import Batch, Recordings, make_loader, only, standardization_statistics, with_shuffled_labels
+from .data import Batch, Recordings, for_training, make_loader, standardization_statistics
+from .data.recordings import is_labelled
 from .environment import check_machine, peak_memory_mb, versions
-from .evaluation import edge_names, evaluate, is_labelled
+from .evaluation import edge_names, evaluate
+from .graph_report import graph_report
 from .metrics import SELECTION
 from .report import write_edges_csv, write_json, write_pictures, write_predictions_csv
 from .text import load_pretrained_text, parameter_groups
@@ -44,9 +46,14 @@ class Run:
 
     def __init__(self, config: RunConfig, recordings: Recordings, *, resume: bool = False) -> None:
         config = without_modalities(config, recordings.names)
-        recordings = only(recordings, config.modalities)
-        if config.shuffle_labels:
-            recordings = with_shuffled_labels(recordings, config.seed)
+        recordings = for_training(
+            recordings,
+            modalities=config.modalities,
+            shuffle_labels=config.shuffle_labels,
+            labelled_fraction=config.labelled_fraction,
+            train_on=config.train_on,
+            seed=config.seed,
+        )
         self.config, self.recordings = config, recordings
         self.out = Path(config.out or ckpt.default_folder(config.data))
         check_machine(config.device)
@@ -125,7 +132,7 @@ class Run:
         accelerator.init_trackers("tensorboard")
         groups = parameter_groups(self.task, config)
         self.rates = [group["lr"] for group in groups]
-        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         options = {"shuffle": True, "seed": config.seed, "num_workers": config.num_workers}
         loader = make_loader(splits["train"], config.batch_size, **options)
         order = loader.generator
@@ -145,6 +152,8 @@ class Run:
             torch.manual_seed(chance + 7_919 * accelerator.process_index)
             terms = self._train_epoch(loader, optimizer, epoch)
             judged = evaluate(self.module, valid, self.recordings, "valid", accelerator)
+            if "node_losses" in judged and hasattr(self.task, "set_quality"):
+                self.task.set_quality(judged["node_losses"])
             self._record(terms, judged, optimizer.param_groups[0]["lr"], time.perf_counter() - started)
             if accelerator.is_main_process:
                 if self._best()["epoch"] == epoch:
@@ -213,7 +222,8 @@ class Run:
         }
         results = {
             "test": judged["test"]["metrics"],
-            "valid": judged["valid"]["metrics"],
+            "valid": judged["valid"]["metrics"] if self.config.train_on == "train" else {},
+            "graphs": self._graphs(judged["valid"]),
             "best_epoch": self._best()["epoch"],
             "config": asdict(self.config),
             "seed": self.config.seed,
@@ -245,6 +255,15 @@ class Run:
             tracker.finish()
         accelerator.wait_for_everyone()
         return results
+
+    def _graphs(self, judged: dict[str, Any]) -> dict[str, Any]:
+        """What each learned graph looks like on the validation split."""
+        names, units = self.recordings.names, self.task.units
+        graphs: dict[str, Any] = {}
+        for unit, weights in judged["edges"].items():
+            losses = dict(zip(names, judged["node_losses"][unit], strict=True))
+            graphs[unit] = graph_report(weights, edge_names(self.task), losses, units[unit].normalize)
+        return graphs
 
     def _heading(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.task.parameters())

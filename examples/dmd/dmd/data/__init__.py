@@ -6,7 +6,7 @@ from .batching import Batch, collate, make_loader, standardization_statistics
 from .mmsa import read_mmsa
 from .ragged import read_ragged
 from .recordings import Recordings, Split, resolve_task
-from .selection import only, with_shuffled_labels
+from .selection import for_training, joined, only, with_labelled_fraction, with_shuffled_labels
 from .smartwatch import read_smartwatch
 from .synthetic import synthetic
 
@@ -15,11 +15,14 @@ __all__ = [
     "Recordings",
     "Split",
     "collate",
+    "for_training",
+    "joined",
     "load",
     "make_loader",
     "only",
     "standardization_statistics",
     "synthetic",
+    "with_labelled_fraction",
     "with_shuffled_labels",
 ]
 

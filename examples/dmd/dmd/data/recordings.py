@@ -74,6 +74,11 @@ class Recordings:
         return {name: len(split) for name, split in self.splits.items()}
 
 
+def is_labelled(samples: Split) -> np.ndarray:
+    """(N,), True where the label is known."""
+    return ~np.isnan(samples.labels) if samples.labels.dtype.kind == "f" else samples.labels != UNLABELLED
+
+
 def resolve_task(task: str | None, metrics: str | None, *, has_values: bool) -> str:
     """The task: as forced, as the forced metrics ask, or regression where there are real labels.
 

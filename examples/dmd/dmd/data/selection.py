@@ -1,11 +1,35 @@
-"""The same recordings with fewer modalities, or with labels that say nothing."""
+"""The same recordings with fewer modalities, fewer labels, labels that say nothing, or other splits."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from .recordings import UNLABELLED, Recordings, Split
+from .recordings import UNLABELLED, Recordings, Split, is_labelled
+
+
+def for_training(
+    recordings: Recordings,
+    *,
+    modalities: Sequence[str] | None = None,
+    shuffle_labels: bool = False,
+    labelled_fraction: float = 1.0,
+    train_on: str = "train",
+    seed: int = 0,
+) -> Recordings:
+    """What a run trains on; the options are those of :class:`dmd.config.RunConfig`.
+
+    Raises:
+        ValueError: as :func:`only` does.
+    """
+    recordings = only(recordings, modalities)
+    if shuffle_labels:
+        recordings = with_shuffled_labels(recordings, seed)
+    recordings = with_labelled_fraction(recordings, labelled_fraction, seed)
+    if train_on == "train":
+        return recordings
+    both = joined(recordings.splits["train"], recordings.splits["valid"])
+    return replace(recordings, splits=recordings.splits | {"train": both})
 
 
 def only(recordings: Recordings, names: Sequence[str] | None) -> Recordings:
@@ -38,9 +62,36 @@ def with_shuffled_labels(recordings: Recordings, seed: int) -> Recordings:
 
     def shuffled(part: Split) -> Split:
         labels = part.labels.copy()
-        known = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != UNLABELLED
+        known = is_labelled(part)
         labels[known] = generator.permutation(labels[known])
         return replace(part, labels=labels)
 
     splits = {split: part if split == "test" else shuffled(part) for split, part in recordings.splits.items()}
     return replace(recordings, splits=splits)
+
+
+def with_labelled_fraction(recordings: Recordings, fraction: float, seed: int) -> Recordings:
+    """Keep the labels of a share of the training samples, and hide the others; of every class alike.
+
+    Of each class, and of all samples where labels are numbers, `fraction` keep their label, rounded, and at least one.
+    """
+    if fraction == 1:
+        return recordings
+    generator = np.random.default_rng(seed)
+    part = recordings.splits["train"]
+    known = is_labelled(part)
+    is_real = part.labels.dtype.kind == "f"
+    classes = [known] if is_real else [part.labels == label for label in np.unique(part.labels[known])]
+    labels = np.full_like(part.labels, np.nan if is_real else UNLABELLED)
+    for group in map(np.flatnonzero, classes):
+        kept = generator.permutation(group)[: max(1, round(fraction * len(group)))]
+        labels[kept] = part.labels[kept]
+    return replace(recordings, splits=recordings.splits | {"train": replace(part, labels=labels)})
+
+
+def joined(first: Split, second: Split) -> Split:
+    """The samples of two splits as one."""
+    inputs = {name: samples + second.inputs[name] for name, samples in first.inputs.items()}
+    ids, labels = first.ids + second.ids, np.concatenate([first.labels, second.labels])
+    tokens = None if first.tokens is None or second.tokens is None else first.tokens + second.tokens
+    return Split(ids, inputs, labels, tokens)

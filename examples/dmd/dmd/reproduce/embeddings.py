@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from ..checkpoint import build_task, load_weights, read_config
 from ..config import RunConfig
 from ..data import Recordings, make_loader
-from ..evaluation import evaluate, is_labelled
+from ..data.recordings import is_labelled
+from ..evaluation import evaluate
 from .campaign import run_folder
 from .variants import FULL, NO_GD, NO_HETERO
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config import RunConfig
 from ..data import Recordings, only
-from ..evaluation import is_labelled
+from ..data.recordings import is_labelled
 from ..linear import linear_predictions
 from ..metrics import SELECTION, compute_metrics
 from .campaign import recordings_for, run_folder
