@@ -206,3 +206,30 @@ def test_a_modality_that_cannot_name_a_submodule():
 def test_every_field_of_the_configuration_is_explained():
     for field in fields(ModelConfig):
         assert f"        {field.name}: " in ModelConfig.__doc__
+
+
+@pytest.mark.parametrize("num_outputs", [1, 3])
+def test_vote_is_the_mean_of_all_parts_that_are_there(num_outputs):
+    batch = make_batch(lengths=((5, 3, 4, 6), (4, 0, 6, 5), (9, 0, 2, 7)))
+    plain, voting = make_model(num_outputs=num_outputs), make_model(num_outputs=num_outputs, vote=True)
+    fused, voted = plain(batch.inputs, batch.masks), voting(batch.inputs, batch.masks).output
+    voices = [fused.output, fused.joint_logits, fused.shared_logits["language"], fused.private_logits["language"]]
+    voices = torch.stack(voices)[:, 1]  # the second sample has language alone
+    voices = voices.log_softmax(dim=-1) if num_outputs > 1 else voices
+    torch.testing.assert_close(voted[1], voices.mean(dim=0))
+    voting.train(), plain.train()
+    torch.testing.assert_close(voting(batch.inputs, batch.masks).output.shape, fused.output.shape)
+
+
+@pytest.mark.parametrize("readout", ["mean_max", "attention"])
+def test_readouts_train(readout):
+    batch = make_batch()
+    model = make_model(readout=readout, stem_layers=2, stem_batch_norm=True, stem_stride=2).train()
+    model(batch.inputs, batch.masks).output.sum().backward()
+    used = [p.grad is not None for name, p in model.named_parameters() if "readout" in name and "shared" not in name]
+    assert all(used)
+
+
+def test_a_stride_below_one():
+    with pytest.raises(ValueError, match="stem_stride must be at least 1 step, got 0"):
+        make_model(stem_stride=0)

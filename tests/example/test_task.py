@@ -181,7 +181,8 @@ def test_every_field_of_distillation_reaches_the_units():
         "prior_weight": 0.5,
         "detach_weights": True,
     }
-    assert options.keys() | {"hidden_dim"} == {field.name for field in fields(DistillationConfig)}
+    elsewhere = {"hidden_dim", "quality_sharpness"}
+    assert options.keys() | elsewhere == {field.name for field in fields(DistillationConfig)}
     task, batch = make_task(distillation=options | {"hidden_dim": 5}), make_batch()
     for unit in task.units.values():
         assert unit.scorer.logit_projection.out_features == 5
@@ -248,3 +249,38 @@ def test_the_reliable_modality_predicts_better(better):
     assert error[better] < 0.6 * chance
     assert error[worse] > 0.9 * chance
     assert (out.output[:, 0] - valid.labels).abs().mean() < 0.6 * chance
+
+
+def test_losses_of_each_modality():
+    task = make_task().eval()
+    batch = make_batch(lengths=((5, 3, 4, 6), (4, 0, 6, 5), (9, 8, 2, 7)), labels=[1.0, -2.0, float("nan"), 0.0])
+    out, network = task(batch), task.model(batch.inputs, batch.masks)
+    losses = out["node_losses"]["homogeneous"]
+    assert losses.shape == (4, 3)
+    assert (losses == 0).tolist() == [[False] * 3, [False, True, False], [True] * 3, [False] * 3]
+    expected = (network.shared_logits["language"][0, 0] - 1).abs()
+    torch.testing.assert_close(losses[0, 0].float(), expected)
+
+
+def test_quality_leads_the_edges():
+    task = make_task(distillation={"quality_sharpness": 4.0, "scorer": None, "normalize": "graph"})
+    batch = make_batch()
+    assert {name for name in task.state_dict() if name.endswith("_quality")} == {
+        "homogeneous_quality",
+        "heterogeneous_quality",
+    }
+    equal = task(batch)["edges"]["homogeneous"]
+    torch.testing.assert_close(equal, torch.full_like(equal, 1 / 6))
+    task.set_quality({"homogeneous": [0.2, 0.7, float("nan")], "heterogeneous": [1.0, 1.0, 1.0]})
+    torch.testing.assert_close(task.homogeneous_quality, torch.tensor([-0.8, -2.8, -1.8]))  # the third: the mean
+    weights = task(batch)["edges"]["homogeneous"][0]
+    teachers = task.units["homogeneous"].graph.edge_index[0]
+    torch.testing.assert_close(weights, torch.tensor([-0.8, -2.8, -1.8])[teachers].softmax(0))
+    plain = make_task()
+    plain.set_quality({"homogeneous": [0.2, 0.7, 1.0]})
+    assert not any(name.endswith("_quality") for name in plain.state_dict())
+
+
+def test_a_sharpness_below_zero():
+    with pytest.raises(ValueError, match="quality_sharpness must be at least 0, got -1"):
+        DistillationConfig(quality_sharpness=-1)

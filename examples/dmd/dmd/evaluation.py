@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .data import Batch, Recordings
-from .data.recordings import is_labelled
+from .data.recordings import UNLABELLED, is_labelled
 from .metrics import compute_metrics
 from .task import DMDTask
 
@@ -65,7 +65,8 @@ def evaluate(
             has_both = out["present"][:, units[unit].edge_index].all(dim=1)  # (batch, edge)
             rows[f"edges/{unit}"] = torch.where(has_both, weights, torch.nan)
         for unit, losses in out.get("node_losses", {}).items():
-            rows[f"node_losses/{unit}"] = losses
+            labelled = batch.labels != UNLABELLED if is_classification else ~batch.labels.isnan()
+            rows[f"node_losses/{unit}"] = torch.where(labelled[:, None] & out["present"], losses, torch.nan)
         for unit, features in out["features"].items():
             for (name, value), present in zip(features.items(), out["present"].T, strict=True):
                 rows[f"{unit}/{name}"] = torch.where(present[:, None], value, torch.nan)

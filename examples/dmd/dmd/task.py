@@ -115,7 +115,7 @@ class DMDTask(nn.Module):
         A mapping: "loss" (scalar), "output" (batch,) values or (batch, class) logits, every term ("task", "nodes",
         "reconstruction", "cycle", "margin", "orthogonality", "homogeneous", "heterogeneous"; unweighted scalars),
         "edges" (unit -> (batch, edge) weights, 0 where a sample lacks the edge), "node_losses" (unit -> (batch,
-        modality) task losses, NaN where unlabelled or absent), "features" (unit -> modality -> (batch, width)) and
+        modality) task losses, 0 where unlabelled or absent), "features" (unit -> modality -> (batch, width)) and
         "present" (batch, modality).
     """
 
@@ -202,10 +202,10 @@ def sample_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def node_losses(logits: Mapping[str, Tensor], labels: Tensor, present: Tensor) -> Tensor:
-    """Loss of each modality's own prediction, (batch, modality); NaN where the sample is unlabelled or lacks it."""
+    """Loss of each modality's own prediction, (batch, modality); 0 where the sample is unlabelled or lacks it."""
     pairs = [sample_losses(each, labels) for each in logits.values()]
     losses, labelled = (torch.stack(part, dim=1) for part in zip(*pairs, strict=True))
-    return torch.where(labelled & present, losses, torch.nan)
+    return torch.where(labelled & present, losses, 0.0)
 
 
 def task_loss(logits: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
