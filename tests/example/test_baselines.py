@@ -9,9 +9,9 @@ from dmd.baselines import SPACES, Baseline, BaselineTask
 from dmd.checkpoint import load_for
 from dmd.config import RunConfig, without_modalities
 from dmd.data import only, synthetic, with_shuffled_labels
-from dmd.evaluation import is_labelled
+from dmd.data.recordings import is_labelled
 from dmd.model import ModelConfig
-from dmd.task import TaskConfig, task_loss
+from dmd.task import DistillationConfig, TaskConfig, task_loss
 
 from gdkit.testing import check_padding_invariance, check_permutation_equivariance
 from tests.example.small import DIMS, NAMES, classes_of, make_batch
@@ -44,7 +44,7 @@ def test_outputs_and_gradients(kind, is_regression):
 
 
 @EVERY_KIND
-@pytest.mark.parametrize("options", [{}, {"pool": 2}, {"stem_layers": 1}], ids=str)
+@pytest.mark.parametrize("options", [{"pool": 2}, {"stem_layers": 1, "readout": "mean_max"}], ids=str)
 def test_padding_order_and_company_change_no_result(kind, options):
     model, batch = make(kind, **options).model, make_batch(lengths=LENGTHS)
     check_padding_invariance(model, batch.inputs, batch.masks)
@@ -76,6 +76,21 @@ def test_loss_of_mult():
     plain = make("mult", objective=TaskConfig(node_weight=0.0), hetero_gd=False)(batch)
     torch.testing.assert_close(plain["loss"], task_loss(plain["output"][:, None], batch.labels))
     assert plain["edges"] == {}
+
+
+def test_quality_leads_the_unit_of_mult():
+    distillation = DistillationConfig(scorer=None, quality_sharpness=8.0)
+    task, batch = make("mult", objective=TaskConfig(distillation=distillation)), make_batch(lengths=LENGTHS)
+    losses = task(batch)["node_losses"]["heterogeneous"].nanmean(dim=0)
+    task.set_quality({"heterogeneous": losses.tolist()})
+    weights = task(batch)["edges"]["heterogeneous"][0]  # of a sample that has all modalities
+    best = int(losses.argmin())
+    into_last = [
+        (source, weight)
+        for (source, target), weight in zip(task.units["heterogeneous"].graph.edges, weights)
+        if target != NAMES[best]
+    ]
+    assert all((weight > 0.5) == (source == NAMES[best]) for source, weight in into_last)
 
 
 def test_one_modality():

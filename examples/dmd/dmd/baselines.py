@@ -19,9 +19,9 @@ from gdkit import CrossmodalTransformer, DistillationGraph, MultimodalTransforme
 
 from .data import Batch
 from .front import Front
-from .layers import ResidualHead, SequenceProjection, masked_mean
+from .layers import Readout, ResidualHead, SequenceProjection, masked_mean
 from .options import ModelConfig
-from .task import TaskConfig, distillation_unit, node_losses, task_loss
+from .task import DMDTask, TaskConfig, distillation_unit, node_losses, task_loss
 
 # Where each network's features stand in pictures and edges.csv.
 SPACES = {"transformer": "unimodal", "early_fusion": "fused", "mult": "heterogeneous"}
@@ -33,7 +33,7 @@ class BaselineOutput(NamedTuple):
     Attributes:
         output: the prediction, (batch, num_outputs).
         logits: each modality's own prediction, (batch, num_outputs); empty but for "mult".
-        features: mean over each modality's steps after the last transformer, (batch, width).
+        features: of each modality after the last transformer, (batch, width): its readout, in "early_fusion" the mean.
         present: (batch, modality), True where the modality has at least one real step.
     """
 
@@ -48,7 +48,7 @@ class Baseline(nn.Module):
 
     Args:
         kind: "transformer", "early_fusion" or "mult".
-        config: as DMD reads it, without the four switches; "mult" has ``num_layers`` memory layers where
+        config: as DMD reads it, without the four switches and ``vote``; "mult" has ``num_layers`` memory layers where
             ``memory_layers`` is 0.
         input_dims: width of each modality's raw features.
         num_outputs: 1 for regression, else the number of classes.
@@ -66,8 +66,7 @@ class Baseline(nn.Module):
         self.projection = SequenceProjection(self.adapter.dims, dim, self.adapter.kernel_sizes)
         options: dict[str, Any] = {"dropout": dropout, "attention_dropout": config.attention_dropout}
         sizes = (dim, config.num_heads, config.num_layers)
-        self.logit_heads = nn.ModuleDict()
-        self.feature_dim = dim
+        width = dim
         if kind == "transformer":
             self.body = nn.ModuleDict({name: CrossmodalTransformer(*sizes, **options) for name in self.names})
         elif kind == "early_fusion":
@@ -76,11 +75,14 @@ class Baseline(nn.Module):
         else:
             memory = config.memory_layers or config.num_layers
             self.body = MultimodalTransformer(self.names, *sizes, num_memory_layers=memory, **options)
-            self.feature_dim = (len(self.names) - 1) * dim
-            for name in self.names:
-                self.logit_heads[name] = ResidualHead(self.feature_dim, num_outputs, dropout)
-        width = dim if kind == "early_fusion" else len(self.names) * self.feature_dim
-        self.head = ResidualHead(width, num_outputs, dropout)
+            width = (len(self.names) - 1) * dim
+        read = ("fused",) if kind == "early_fusion" else self.names
+        self.readouts = nn.ModuleDict({name: Readout(width, config.readout) for name in read})
+        self.feature_dim = Readout(width, config.readout).width
+        self.logit_heads = nn.ModuleDict(
+            {name: ResidualHead(self.feature_dim, num_outputs, dropout) for name in (read if kind == "mult" else ())}
+        )
+        self.head = ResidualHead(len(read) * self.feature_dim, num_outputs, dropout)
 
     def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> BaselineOutput:
         """Mappings name -> (batch, time, input_dim) and (batch, time); modalities may differ in time."""
@@ -92,13 +94,13 @@ class Baseline(nn.Module):
             fused = self.body(torch.cat(placed, dim=1), target_mask=mask)  # (batch, all time, dim)
             parts = fused.split([sequences[name].shape[1] for name in self.names], dim=1)
             features = {name: masked_mean(part, masks[name]) for name, part in zip(self.names, parts)}
-            output = self.head(masked_mean(fused, mask))
+            output = self.head(self.readouts["fused"](fused, mask))
         else:
             if self.kind == "mult":
                 reinforced = self.body(sequences, masks)
             else:
                 reinforced = {name: self.body[name](sequences[name], target_mask=masks[name]) for name in self.names}
-            features = {name: masked_mean(reinforced[name], masks[name]) for name in self.names}
+            features = {name: self.readouts[name](reinforced[name], masks[name]) for name in self.names}
             output = self.head(torch.cat([*features.values()], dim=-1))
         logits = {name: head(features[name]) for name, head in self.logit_heads.items()}
         present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
@@ -122,6 +124,8 @@ class BaselineTask(nn.Module):
             graph = DistillationGraph.complete(model.names)
             name = SPACES[model.kind]
             self.units[name] = distillation_unit(config.distillation, name, graph, model.feature_dim, model.num_outputs)
+            if config.distillation.quality_sharpness > 0:
+                self.register_buffer(f"{name}_quality", torch.zeros(len(model.names)))
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Losses and outputs of one batch, under the names of :class:`dmd.task.DMDTask`."""
@@ -135,7 +139,8 @@ class BaselineTask(nn.Module):
             loss = loss + config.node_weight * terms["nodes"]
         edges: dict[str, Tensor] = {}
         for name, unit in self.units.items():
-            distilled = unit(out.logits, out.features, node_mask=out.present)
+            quality = getattr(self, f"{name}_quality", None)
+            distilled = unit(out.logits, out.features, node_mask=out.present, teacher_quality=quality)
             terms[name] = distilled.loss
             loss = loss + config.lambda_distillation * distilled.loss
             edges[name] = distilled.weights.detach()
@@ -144,3 +149,5 @@ class BaselineTask(nn.Module):
         results = {"loss": loss, "output": output, **terms, "edges": edges, "features": features}
         losses = {name: node_losses(out.logits, batch.labels, out.present) for name in edges}
         return results | {"present": out.present, "node_losses": losses}
+
+    set_quality = DMDTask.set_quality  # into buffers of the same names

@@ -20,7 +20,12 @@ from .variants import FULL, Variant, changed, published_prior
 
 UNITS = ("homogeneous", "heterogeneous")
 GD = "objective.distillation"
-PRINTED = {f"{GD}.scorer": "linear", f"{GD}.normalize": "graph", f"{GD}.detach_weights": False}
+PRINTED = {
+    f"{GD}.scorer": "linear",
+    f"{GD}.normalize": "graph",
+    f"{GD}.detach_weights": False,
+    f"{GD}.quality_sharpness": 0.0,
+}
 NO_PRIOR = {f"{GD}.prior": None, f"{GD}.hetero_prior": None, f"{GD}.prior_weight": 0.0}
 MOST_SPLITS = 10_000
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..config import RunConfig
-from ..data import Recordings, only
+from ..data import Recordings, for_training
 from ..data.recordings import is_labelled
 from ..linear import linear_predictions
 from ..metrics import SELECTION, compute_metrics
@@ -65,7 +65,8 @@ def read_variant(
         folder = run_folder(root, base, variant, seed)
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         metrics.append({name: np.nan if value is None else value for name, value in results["test"].items()})
-        valid.append(np.nan if results["valid"][metric] is None else results["valid"][metric])
+        judged = results["valid"].get(metric)  # absent where training read the validation split too
+        valid.append(np.nan if judged is None else judged)
         with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
         if [row["id"] for row in rows] != list(test.ids):
@@ -76,19 +77,29 @@ def read_variant(
     return Outcome(variant.title, name, metrics, valid, np.stack(predictions))
 
 
-def linear_outcomes(config: RunConfig) -> dict[str, Outcome]:
-    """A linear model on each modality of the configuration, and on "all"."""
+def linear_outcomes(config: RunConfig, seeds: Sequence[int]) -> dict[str, Outcome]:
+    """A linear model on each modality of the configuration and on "all", fitted on the labels that the runs have.
+
+    It is the same for every seed, unless the seed draws the labels.
+    """
     if config.text == "finetune":  # then the features are still to be made; those of the file stand in
-        config = RunConfig(data=config.data, task=config.task, metrics=config.metrics, modalities=config.modalities)
-    recordings = only(recordings_for(config), config.modalities)
-    valid, test = recordings.splits["valid"], recordings.splits["test"]
-    metric, labelled = SELECTION[recordings.metrics][0], is_labelled(test)
+        config = replace(config, text=None)
+    recordings = recordings_for(config)
+    metric, labelled = SELECTION[recordings.metrics][0], is_labelled(recordings.splits["test"])
     outcomes: dict[str, Outcome] = {}
-    for name, predicted in linear_predictions(recordings).items():
-        scores = compute_metrics(predicted["valid"], valid.labels, recordings.metrics)
-        metrics = compute_metrics(predicted["test"], test.labels, recordings.metrics)
-        predictions = predicted["test"].astype(test.labels.dtype)[labelled]
-        outcomes[name] = Outcome(f"linear, {name}", f"linear-{name}", [metrics], [scores[metric]], predictions[None])
+    for seed in seeds if config.labelled_fraction < 1 else seeds[:1]:
+        options = {"modalities": config.modalities, "labelled_fraction": config.labelled_fraction, "seed": seed}
+        judged = for_training(recordings, **options)
+        fitted = for_training(recordings, **options, train_on=config.train_on)
+        by_train = linear_predictions(judged)
+        for name, predicted in (by_train if config.train_on == "train" else linear_predictions(fitted)).items():
+            valid, test = judged.splits["valid"].labels, judged.splits["test"].labels
+            one = outcomes.setdefault(name, Outcome(f"linear, {name}", f"linear-{name}", [], [], np.empty((0, 0))))
+            one.metrics.append(compute_metrics(predicted["test"], test, recordings.metrics))
+            # Only what was fitted without the validation split is judged by it.
+            one.valid.append(compute_metrics(by_train[name]["valid"], valid, recordings.metrics)[metric])
+            seen = predicted["test"].astype(test.dtype)[None, labelled]
+            one.predictions = np.concatenate([one.predictions.reshape(-1, seen.shape[1]), seen])
     return outcomes
 
 
@@ -102,14 +113,20 @@ def best_on_validation(outcomes: Sequence[Outcome], suite: str) -> Outcome:
 def row_outcome(
     row: Row, root: Path, base: RunConfig, seeds: Sequence[int], recordings: Recordings, linear: dict[str, Outcome]
 ) -> Outcome:
-    """What a line shows; of several candidates the best on validation, named in the title."""
+    """What a line shows; of several candidates the best on validation, named in the title.
+
+    Where training read the validation split too, the linear models say which modality is strongest.
+    """
     if row.linear == "all":
-        chosen, title = linear["all"], row.title
-    elif row.linear == "strongest":
-        chosen = best_on_validation([linear[name] for name in recordings.names], recordings.metrics)
-        title = f"{row.title} ({chosen.title.removeprefix('linear, ')})"
+        return replace(linear["all"], title=row.title)
+    strongest = best_on_validation([linear[name] for name in recordings.names], recordings.metrics) if linear else None
+    if row.linear == "strongest" and strongest is not None:
+        return replace(strongest, title=f"{row.title} ({strongest.title.removeprefix('linear, ')})")
+    outcomes = [read_variant(root, base, variant, seeds, recordings) for variant in row.variants]
+    if len(outcomes) == 1:
+        return replace(outcomes[0], title=row.title)
+    if strongest is not None and np.isnan([outcome.valid for outcome in outcomes]).all():
+        chosen = next(outcome for outcome in outcomes if f"linear, {outcome.title}" == strongest.title)
     else:
-        outcomes = [read_variant(root, base, variant, seeds, recordings) for variant in row.variants]
         chosen = best_on_validation(outcomes, recordings.metrics)
-        title = f"{row.title} ({chosen.title})" if len(outcomes) > 1 else row.title
-    return Outcome(title, chosen.name, chosen.metrics, chosen.valid, chosen.predictions)
+    return replace(chosen, title=f"{row.title} ({chosen.title})")

@@ -29,6 +29,7 @@ from .variants import (
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "terms", "units")
 GD = "objective.distillation"
+QUALITY_SHARPNESS = 8.0  # where the configuration has none
 
 
 @dataclass
@@ -124,40 +125,50 @@ def _units(base: RunConfig, recordings: Recordings, ranking: Sequence[str] | Non
         raise ValueError("units compares GD-Units, but model.homo_gd and model.hetero_gd are off in the configuration")
     names, notes = recordings.names, []
     given = base.objective.distillation
-    choices: list[tuple[dict[str, Any], str]] = []
+    sharpness = given.quality_sharpness or QUALITY_SHARPNESS
+    scorers = {name: {"scorer": name, "quality_sharpness": 0.0} for name in ("linear", "mlp", "free", "agreement")}
+    scorers |= {"equal": {"scorer": None, "quality_sharpness": 0.0}}
+    scorers |= {"quality": {"scorer": None, "quality_sharpness": sharpness}}
+    usual = given.distance or ("kl" if recordings.task == "classification" else "l1")
+    # A choice: scorer, normalisation, distance, prior; None: as given.
+    choices: list[tuple[str | None, str | None, str | None, str]] = []
     for normalize in ("graph", "target"):
-        for scorer in ("linear", "mlp", "free", None):
+        for scorer in scorers:
             # With two modalities each student has one teacher, whose weight is 1 whatever scores it.
-            if not (normalize == "target" and len(names) == 2 and scorer is not None):
-                choices.append(({"scorer": scorer, "normalize": normalize}, "none"))
+            if not (normalize == "target" and len(names) == 2 and scorer != "equal"):
+                choices.append((scorer, normalize, None, "none"))
     if len(names) == 2:
         notes.append("Two modalities: normalised per target every weight is 1, whatever scores it.")
     distances = ("l1", "l2", "cosine", "kl") if recordings.task == "classification" else ("l1", "l2")
-    usual = given.distance or ("kl" if recordings.task == "classification" else "l1")
-    choices += [({"distance": distance}, "none") for distance in distances if distance != usual]
+    choices += [(None, None, distance, "none") for distance in distances if distance != usual]
     order = ranked(names, ranking)
     if order is None:
         notes.append("No line with a prior: name the modalities from best to worst teacher with --ranking.")
     else:
-        scorer = given.scorer or "linear"  # a prior needs weights that can follow it
-        choices.append(({"scorer": scorer}, "published"))
+        choices.append(("linear", None, None, "published"))  # a prior needs weights that can follow it
+    own = _scorer_name(given.scorer, given.quality_sharpness)
     rows: list[Row] = []
-    for choice, prior in choices:
-        point = {"scorer": given.scorer, "normalize": given.normalize, "distance": usual} | choice
-        changes = {f"{GD}.{name}": value for name, value in choice.items()}
-        changes |= {f"{GD}.prior": None, f"{GD}.hetero_prior": None}
-        if prior == "published" and order is not None:
-            changes |= published_prior(names, order, point["normalize"])
-        label = "-".join(str(value) for value in point.values()) + ("-prior" if prior == "published" else "")
-        cells = (str(point["scorer"]), point["normalize"], point["distance"], prior)
-        variant = Variant(f"unit-{label.lower()}", "GD-Unit", changes)
+    for scorer, normalize, distance, prior in choices:
+        changes: dict[str, Any] = {f"{GD}.{name}": None for name in ("prior", "hetero_prior")}
+        point = (scorer or own, normalize or given.normalize, distance or usual, prior)
+        changes |= {f"{GD}.{name}": value for name, value in (scorers[scorer] if scorer else {}).items()}
+        changes |= {f"{GD}.normalize": normalize} if normalize else {}
+        changes |= {f"{GD}.distance": distance} if distance else {}
+        changes |= published_prior(names, order, point[1]) if prior == "published" and order is not None else {}
+        variant = Variant("unit-" + "-".join(point).replace(" ", "-"), "", changes)
         title = "as configured" if changed(base, changes) == base else ""
-        rows.append(Row(title, (variant,), cells=cells))
+        rows.append(Row(title, (variant,), cells=point))
     if not any(row.title for row in rows):
-        point = (str(given.scorer), given.normalize, usual, "none" if given.prior is None else "given")
+        point = (own, given.normalize, usual, "none" if given.prior is None else "given")
         rows.insert(0, Row("as configured", (FULL,), cells=point))
     columns = ("scorer", "normalisation", "distance", "prior")
+    notes.append("Scorers: equal, all edges weigh the same; quality, how well each teacher does on validation.")
     return Table("Choices of the GD-Unit", rows, columns=columns, notes=notes)
+
+
+def _scorer_name(scorer: str | None, quality_sharpness: float) -> str:
+    parts = [scorer or "", "quality" if quality_sharpness > 0 else ""]
+    return " and ".join(filter(None, parts)) or "equal"
 
 
 def _row(variant: Variant) -> Row:

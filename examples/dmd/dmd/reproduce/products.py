@@ -99,7 +99,7 @@ def _table(what: str, job: Job) -> tuple[str, list[list[object]], Figure]:
     def read(variant: Variant):
         return read_variant(job.out, base, variant, job.seeds, recordings)
 
-    linear = linear_outcomes(base) if any(row.linear for row in plan.rows) else {}
+    linear = linear_outcomes(base, job.seeds) if any(row.linear for row in plan.rows) else {}
     outcomes = [row_outcome(row, job.out, base, job.seeds, recordings, linear) for row in plan.rows]
     paper = {outcome.name: paper_numbers(what, job.dataset, outcome.name) for outcome in outcomes}
     rows = tables.table_rows(plan, outcomes, read(FULL), labels, suite, paper)
