@@ -233,3 +233,26 @@ def test_readouts_train(readout):
 def test_a_stride_below_one():
     with pytest.raises(ValueError, match="stem_stride must be at least 1 step, got 0"):
         make_model(stem_stride=0)
+
+
+def test_wide_adds_a_linear_map_of_the_statistics():
+    batch = make_batch(lengths=((5, 3, 4, 6), (4, 0, 6, 5), (9, 8, 2, 7)))
+    model = make_model(wide=True)
+    before = model(batch.inputs, batch.masks)
+    with torch.no_grad():
+        model.wide["shared"]["vision"].weight[0, :4] += 1.0  # of the four means; the rest are deviations
+    after = model(batch.inputs, batch.masks)
+    present = batch.masks["vision"].any(dim=1)
+    means = torch.stack([x[mask].sum(dim=1).mean() for x, mask in zip(batch.inputs["vision"], batch.masks["vision"])])
+    moved = (after.shared_logits["vision"] - before.shared_logits["vision"])[:, 0]
+    torch.testing.assert_close(moved[present], means[present])
+    assert moved[~present].tolist() == [0.0]
+    torch.testing.assert_close(after.output, before.output)
+    model.train()(batch.inputs, batch.masks).output.sum().backward()
+    assert model.wide["fused"]["vision"].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("option", ["gain", "mixing"])
+def test_an_augmentation_below_zero(option):
+    with pytest.raises(ValueError, match=f"{option} must be at least 0, got -0.1"):
+        make_model(**{option: -0.1})

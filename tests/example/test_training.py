@@ -187,9 +187,7 @@ def test_accuracy_is_selected_upwards(tmp_path):
 def test_accumulation_loses_nothing(tmp_path, monkeypatch):
     """Batches of 16 in pairs move the weights as batches of 32 do, the single last one too."""
     # Plain gradient steps: Adam would blow up the rounding of gradients that are 0.
-    monkeypatch.setattr(
-        torch.optim, "AdamW", lambda parameters, rate, weight_decay: torch.optim.SGD(parameters, rate, weight_decay=0)
-    )
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, **_: torch.optim.SGD(groups, weight_decay=0))
     recordings = synthetic((80, 16, 16), steps=STEPS, absent=0.0)
     # Without the terms whose means run over steps or triplets: these differ from batch to batch.
     options = {

@@ -86,7 +86,7 @@ class Baseline(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> BaselineOutput:
         """Mappings name -> (batch, time, input_dim) and (batch, time); modalities may differ in time."""
-        sequences, masks = self.adapter(inputs, masks)
+        sequences, masks, _ = self.adapter(inputs, masks)
         sequences = self.projection(sequences, masks)
         if self.kind == "early_fusion":
             mask = torch.cat([masks[name] for name in self.names], dim=1)  # (batch, all time)

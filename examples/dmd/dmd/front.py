@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import InputAdapter, check_input_options, drop_modalities
+from .layers import InputAdapter, check_input_options, drop_modalities, masked_statistics
 from .options import ModelConfig
 
 
@@ -106,9 +106,12 @@ class Front(nn.Module):
         super().__init__()
         self.names = tuple(input_dims)
         self.kernel_sizes, chances = check_input_options(config, self.names)
+        self.wide = config.wide
         self.hides = any(chances.values())
         self.register_buffer("chances", torch.tensor([*chances.values()]), persistent=False)
-        self.adapter = InputAdapter(input_dims, config.pool, config.input_dropout, config.standardize, config.gain)
+        self.adapter = InputAdapter(
+            input_dims, config.pool, config.input_dropout, config.standardize, config.gain, config.mixing
+        )
         self.stems = nn.ModuleDict()
         self.dims = dict(input_dims)
         if config.stem_layers:
@@ -130,13 +133,18 @@ class Front(nn.Module):
 
     def forward(
         self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Mappings name -> (batch, time, input_dim) and (batch, time), to the same with fewer steps and new widths."""
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """Mappings name -> (batch, time, input_dim) and (batch, time), to the same with fewer steps and new widths.
+
+        The third is a mapping name -> (batch, 2 * input_dim), mean and deviation of what went into the convolutions.
+        """
         if self.training and self.hides:
             present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
             kept = drop_modalities(present, self.chances)
             masks = {name: masks[name] & kept[:, i, None] for i, name in enumerate(self.names)}
         pairs = {name: self.adapter(name, inputs[name], masks[name]) for name in self.names}
+        statistics = {name: masked_statistics(*pair) for name, pair in pairs.items()} if self.wide else {}
         if self.stems:
             pairs = {name: stem(*pairs[name]) for name, stem in self.stems.items()}
-        return {name: x for name, (x, _) in pairs.items()}, {name: mask for name, (_, mask) in pairs.items()}
+        sequences, masks = ({name: pair[i] for name, pair in pairs.items()} for i in (0, 1))
+        return sequences, masks, statistics

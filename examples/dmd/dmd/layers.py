@@ -50,6 +50,8 @@ def check_input_options(config: ModelConfig, names: Sequence[str]) -> tuple[dict
         raise ValueError(f"stem_stride must be at least 1 step, got {config.stem_stride}")
     if config.gain < 0:
         raise ValueError(f"gain must be at least 0, got {config.gain}")
+    if config.mixing < 0:
+        raise ValueError(f"mixing must be at least 0, got {config.mixing}")
     chances = per_modality("modality_dropout", config.modality_dropout, names, 0.0)
     if not all(0 <= chance < 1 for chance in chances.values()):
         raise ValueError(f"modality_dropout must be in [0, 1), got {config.modality_dropout}")
@@ -72,7 +74,7 @@ class InputAdapter(nn.Module):
         input_dims: width of each modality.
         pool: steps to average, one number or one a modality (1 where it names none).
         dropout: of the standardised values.
-        standardize, gain: as in :class:`dmd.model.ModelConfig`.
+        standardize, gain, mixing: as in :class:`dmd.model.ModelConfig`.
     """
 
     def __init__(
@@ -82,10 +84,11 @@ class InputAdapter(nn.Module):
         dropout: float,
         standardize: str,
         gain: float,
+        mixing: float = 0.0,
     ) -> None:
         super().__init__()
         self.standardize = standardize
-        self.gain = gain
+        self.gain, self.mixing = gain, mixing
         self.pool = per_modality("pool", pool, tuple(input_dims), 1)
         for name, steps in self.pool.items():
             if steps < 1:
@@ -111,6 +114,10 @@ class InputAdapter(nn.Module):
         x = ((x - mean) / getattr(self, f"{name}_scale")).clamp(-10, 10)
         if self.training and self.gain > 0:
             x = x * torch.exp(self.gain * torch.randn(x.shape[0], 1, x.shape[2], device=x.device))
+        if self.training and self.mixing > 0:
+            width = x.shape[2]
+            matrix = torch.randn(x.shape[0], width, width, device=x.device) * (self.mixing / width**0.5)
+            x = x + x @ matrix
         x = torch.where(mask[..., None], x, 0.0)
         steps = self.pool[name]
         if steps > 1:
@@ -120,6 +127,13 @@ class InputAdapter(nn.Module):
             x = reduce(x, "batch (time steps) dim -> batch time dim", "sum", steps=steps)
             x, mask = x / counts.clamp(min=1)[..., None], counts > 0
         return self.dropout(x), mask
+
+
+def masked_statistics(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean and standard deviation over the real steps, (batch, time, dim) to (batch, 2 * dim); zeros without any."""
+    mean = masked_mean(x, mask)
+    variance = masked_mean((x - mean[:, None]).square(), mask)
+    return torch.cat([mean, torch.where(variance > 0, variance.clamp(min=1e-12).sqrt(), 0.0)], dim=-1)
 
 
 class Readout(nn.Module):

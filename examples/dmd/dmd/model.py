@@ -66,6 +66,7 @@ class DMD(nn.Module):
         dim, dropout = config.dim, config.dropout
         options = {"dropout": dropout, "attention_dropout": config.attention_dropout}
         self.adapter = Front(config, input_dims)
+        wide_dims = {name: 2 * width for name, width in input_dims.items()}
         input_dims, sizes = self.adapter.dims, self.adapter.kernel_sizes
         if config.feature_decoupling:
             self.encoder = DecoupledEncoder(input_dims, dim, kernel_size=sizes)
@@ -93,12 +94,15 @@ class DMD(nn.Module):
         self.private_heads = nn.ModuleDict({name: ResidualHead(width, num_outputs, dropout) for name in self.names})
         self.joint_head = ResidualHead(joint_width, num_outputs, dropout)
         self.fusion = FeatureFusion([width] * len(self.names) + [joint_width], num_outputs, dropout)
+        self.wide = nn.ModuleDict()  # a linear map a modality and role, of its statistics
+        for role in ("shared", "private", "joint", "fused") if config.wide else ():
+            self.wide[role] = nn.ModuleDict({name: nn.Linear(n, num_outputs) for name, n in wide_dims.items()})
         self.num_outputs = num_outputs
         self.shared_dim, self.private_dim = dim, width
 
     def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> DMDOutput:
         """See the class for shapes."""
-        sequences, masks = self.adapter(inputs, masks)
+        sequences, masks, statistics = self.adapter(inputs, masks)
         encoded = self.encoder(sequences, masks)
         decoupled = encoded if isinstance(encoded, DecoupledOutput) else None
         shared = encoded if decoupled is None else decoupled.shared
@@ -120,7 +124,25 @@ class DMD(nn.Module):
             present=torch.stack([masks[name].any(dim=1) for name in self.names], dim=1),
             decoupled=decoupled,
         )
+        if self.wide:
+            out = self._widened(out, statistics)
         return out._replace(output=vote(out)) if self.config.vote and not self.training else out
+
+    def _widened(self, out: DMDOutput, statistics: Mapping[str, Tensor]) -> DMDOutput:
+        """Every prediction with the linear map of the statistics added to it; an absent modality adds nothing."""
+        added = {
+            role: {
+                name: torch.where(out.present[:, i, None], layers[name](statistics[name]), 0.0)
+                for i, name in enumerate(self.names)
+            }
+            for role, layers in self.wide.items()
+        }
+        return out._replace(
+            output=out.output + sum(added["fused"].values()),
+            joint_logits=out.joint_logits + sum(added["joint"].values()),
+            shared_logits={name: logits + added["shared"][name] for name, logits in out.shared_logits.items()},
+            private_logits={name: logits + added["private"][name] for name, logits in out.private_logits.items()},
+        )
 
 
 def vote(out: DMDOutput) -> Tensor:

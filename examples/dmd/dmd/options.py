@@ -22,10 +22,14 @@ class ModelConfig:
             "sample": subtract each sample's own mean over its steps (sensors, whose rest position differs by person).
         gain: training multiplies each column of a sample by exp(gain * normal), so that how strongly somebody moves or
             speaks matters less.
+        mixing: training multiplies the columns of each sample by I + mixing * normal / sqrt(columns), a random matrix
+            near the identity: sensors sit at other angles on other people.
         stem_layers: nonlinear convolutions before the first one, for raw signals; 0: none.
         stem_batch_norm: normalise after each of them over the batch's real steps.
         stem_stride: keep the maximum of this many consecutive steps after each of them.
         readout: sequence to vector: "mean", "mean_max" (both, side by side) or "attention" (a learned weighted mean).
+        wide: add to each modality's predictions, and to the joint and the fused one, a linear map of the mean and the
+            deviation of each of its input columns over time ("wide and deep").
         vote: outside training, the output is the mean of the fused prediction and those of all parts that the sample
             has (of classes: of their log-probabilities), so that one weak modality cannot drag the others down.
         dropout: of embeddings, hidden layers and block results.
@@ -47,10 +51,12 @@ class ModelConfig:
     pool: int | dict[str, int] = 1
     standardize: Literal["column", "modality", "sample"] = "column"
     gain: float = 0.0
+    mixing: float = 0.0
     stem_layers: int = 0
     stem_batch_norm: bool = False
     stem_stride: int = 1
     readout: Literal["mean", "mean_max", "attention"] = "mean"
+    wide: bool = False
     vote: bool = False
     dropout: float = 0.1
     modality_dropout: float | dict[str, float] = 0.0
