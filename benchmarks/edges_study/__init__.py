@@ -1,0 +1,1 @@
+"""The parts of benchmarks/edges.py: its data, its rows, its training, and what is made of its figures."""
