@@ -15,7 +15,7 @@ import numpy as np
 from ..config import RunConfig
 from .campaign import run_folder
 from .statistics import holm
-from .tables import number, p_text
+from .tables import number, p_is, p_text
 from .variants import FULL, Variant, changed, published_prior
 
 UNITS = ("homogeneous", "heterogeneous")
@@ -156,9 +156,9 @@ def edges_text(found: Sequence[tuple[str, str, dict[str, float]]], has_prior: bo
         verdict = (
             "one seed shows no dependence on the labels"
             if np.isnan(p)
-            else f"the weights depend on the labels (p = {p_text(p)} after Holm)"
+            else f"the weights depend on the labels ({p_is(p)} after Holm)"
             if p < 0.05
-            else f"no dependence on the labels that {one['n']} seeds a kind could show (p = {p_text(p)} after Holm)"
+            else f"no dependence on the labels that {one['n']} seeds a kind could show ({p_is(p)} after Holm)"
         )
         said.append(f"- {form}, {unit}: {verdict}.")
     explained = (
@@ -167,7 +167,7 @@ def edges_text(found: Sequence[tuple[str, str, dict[str, float]]], has_prior: bo
         "seeds a kind at the last epoch that all have; Spearman: rank correlation of the two kinds' mean weights. p: "
         "permutation test of the energy distance, whether real and shuffled runs differ more than runs of one kind; "
         "with n = 5 it cannot be below 0.008. Where they do not differ, the graph comes from the inputs, the "
-        "initialisation, or the prior. Bands in the picture: lowest and highest seed."
+        "initialisation, or the prior. Thin lines in the picture: single seeds."
     )
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     if not has_prior:

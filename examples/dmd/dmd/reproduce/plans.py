@@ -163,7 +163,7 @@ def _units(base: RunConfig, recordings: Recordings, ranking: Sequence[str] | Non
         rows.insert(0, Row("as configured", (FULL,), cells=point))
     columns = ("scorer", "normalisation", "distance", "prior")
     notes.append("Scorers: equal, all edges weigh the same; quality, how well each teacher does on validation.")
-    return Table("Choices of the GD-Unit", rows, columns=columns, notes=notes)
+    return Table("scorer, normalisation, distance and prior", rows, columns=columns, notes=notes)
 
 
 def _scorer_name(scorer: str | None, quality_sharpness: float) -> str:

@@ -17,7 +17,7 @@ from ..data import Recordings
 from ..report import write_text
 from . import edges, embeddings, tables
 from .outcomes import labels_of_test, linear_outcomes, read_variant, row_outcome
-from .pictures import edges_picture, embedding_picture, table_picture
+from .pictures import edges_picture, embedding_picture, save, table_picture
 from .plans import TABLES, plan_table
 from .published import comparability, paper_numbers
 from .statistics import mean_std
@@ -88,7 +88,7 @@ def write_product(what: str, job: Job) -> str:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     write_text(job.out / f"{what}.csv", stream.getvalue())
-    figure.savefig(job.out / f"{what}.png", dpi=110)
+    save(figure, job.out / f"{what}.png")
     return text
 
 

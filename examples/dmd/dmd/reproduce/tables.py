@@ -131,7 +131,7 @@ def comparison_lines(
     found = [compare(*pair, labels, suite) for pair in pairs]
     adjusted = holm([p for _, _, p in found])
     return [
-        f"- {what}: {SELECTION[suite][0]} {plus_minus(mean, std, '+')}, p = {p_text(p)}, {p_text(corrected)} after Holm"
+        f"- {what}: {SELECTION[suite][0]} {plus_minus(mean, std, '+')}, {p_is(p)}, after Holm {p_is(corrected)}"
         for (what, _, _), (mean, std, p), corrected in zip(table.comparisons, found, adjusted, strict=True)
     ]
 
@@ -172,6 +172,11 @@ def number(value: float) -> str:
 def p_text(value: float) -> str:
     """A p value; very small ones by their bound."""
     return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_is(value: float) -> str:
+    """The same in a sentence: p = 0.012"""
+    return f"p {p_text(value)}" if value < 0.001 else f"p = {p_text(value)}"
 
 
 def _share(percent: float | None) -> str:
