@@ -5,6 +5,7 @@ weight. Writes edges.csv (a line a row and seed), edges.md (accuracy and gain wi
 Spearman's correlation of what a node gives out with its reliability) and two pictures. From the repository's root:
 
     python benchmarks/edges.py                 # ten seeds, about half an hour on one core
+    python benchmarks/edges.py --resume        # the same, but rows that edges.csv has already are kept
     python benchmarks/edges.py --quick         # two seeds of two steps, to see that it runs
     python benchmarks/edges.py --draw          # tables and pictures again, from edges.csv
 """
@@ -32,8 +33,17 @@ def spearman(first: torch.Tensor, second: torch.Tensor) -> float:
     return torch.corrcoef(torch.stack(ranks))[0, 1].item()
 
 
-def run(path: Path, seeds: list[int], quick: bool) -> None:
-    """Train every row and write its lines as they come."""
+def lines_by_row(path: Path) -> dict[tuple[str, str], list[dict[str, str]]]:
+    """What a file has already, by study and row."""
+    found: dict[tuple[str, str], list[dict[str, str]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            found.setdefault((line["study"], line["row"]), []).append(line)
+    return found
+
+
+def run(path: Path, seeds: list[int], quick: bool, kept: dict[tuple[str, str], list[dict[str, str]]]) -> None:
+    """Train every row that is not kept, and write the lines of each as they come."""
     parts = [f"{name}_{i + 1}" for name in ("accuracy", "out_weight") for i in range(6)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "seed", "nodes", "rho", *parts], lineterminator="\n")
@@ -41,6 +51,13 @@ def run(path: Path, seeds: list[int], quick: bool) -> None:
         for study in studies(seeds, quick):
             alone = None
             for row in rows_of(study.name):
+                lines = kept.get((study.name, row.name), [])
+                if [line["seed"] for line in lines] == [str(seed) for seed in seeds]:
+                    writer.writerows(lines)
+                    columns = [f"accuracy_{i + 1}" for i in range(len(study.test.inputs))]
+                    values = torch.tensor([[float(line[column]) for column in columns] for line in lines])
+                    alone = values if alone is None else alone
+                    continue
                 start = time.perf_counter()
                 accuracy, taught = train(study, row, seeds)
                 alone = accuracy if alone is None else alone
@@ -66,17 +83,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of edges.csv and edges.md")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="folder of the pictures")
     parser.add_argument("--quick", action="store_true", help="two seeds of two steps")
+    parser.add_argument("--resume", action="store_true", help="train only the rows that edges.csv does not have")
     parser.add_argument("--draw", action="store_true", help="train nothing: read edges.csv")
     arguments = parser.parse_args()
     for folder in (arguments.out, arguments.images):
         if not folder.is_dir():
             parser.error(f"no folder {folder}")
     path = arguments.out / "edges.csv"
-    if arguments.draw and not path.is_file():
-        parser.error(f"--draw reads {path}, which is not there")
+    if (arguments.draw or arguments.resume) and not path.is_file():
+        parser.error(f"--draw and --resume read {path}, which is not there")
     torch.set_num_threads(1)  # the matrices are small, and so the figures are the same on any number of cores
     if not arguments.draw:
-        run(path, arguments.seeds[:2] if arguments.quick else arguments.seeds, arguments.quick)
+        seeds = arguments.seeds[:2] if arguments.quick else arguments.seeds
+        run(path, seeds, arguments.quick, lines_by_row(path) if arguments.resume else {})
     found = summary(read(path))
     (arguments.out / "edges.md").write_text(markdown(found), encoding="utf-8")
     gain_picture(found, arguments.images / "edges_gain.png")

@@ -46,6 +46,14 @@ def test_quick_run_writes_lines_tables_and_pictures(monkeypatch, tmp_path, capsy
     sizes = [picture.stat().st_size for picture in pictures]
     for picture in pictures:
         picture.unlink()
+    path = tmp_path / "edges.csv"
+    whole = path.read_text()
+    path.write_text("".join(whole.splitlines(keepends=True)[:-3]))  # as if stopped within the last row but one
+    call(monkeypatch, "--quick", "--resume", "--out", tmp_path, "--images", tmp_path)
+    assert path.read_text() == whole
+    assert capsys.readouterr().out.count("\n") == 2
+    for picture in pictures:
+        picture.unlink()
     call(monkeypatch, "--draw", "--out", tmp_path, "--images", tmp_path)
     assert [picture.stat().st_size for picture in pictures] == sizes
     assert (tmp_path / "edges.md").read_text() == table
@@ -53,7 +61,10 @@ def test_quick_run_writes_lines_tables_and_pictures(monkeypatch, tmp_path, capsy
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--draw", "--out", "."], "--draw reads edges.csv, which is not there"), (["--out", "none/here"], "none/here")],
+    [
+        (["--draw", "--out", "."], "--draw and --resume read edges.csv, which is not there"),
+        (["--out", "none/here"], "none/here"),
+    ],
 )
 def test_wrong_arguments_end_before_training(monkeypatch, capsys, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)

@@ -37,7 +37,7 @@ ALONE = Row("alone", weight=0.0, where="all")
 MAIN = [
     Row("linear, graph (printed)", "linear", where="all"),
     Row("linear, target", "linear", "target", where="all"),
-    Row("equal weights", where="all"),
+    Row("equal weights", where="few"),
     Row("validation loss", quality="validation", where="few"),
     Row("validation loss, then all labels", quality="validation, then all labels", where="few"),
     Row("agreement", "agreement", where="all"),
@@ -47,10 +47,10 @@ SCORERS = [
     Row("mlp, target", "mlp", "target"),
     Row("free, graph", "free"),
     Row("free, target", "free", "target"),
-    Row("agreement, target", "agreement", "target", where="few"),
+    Row("agreement, target", "agreement", "target"),
 ]
 QUALITIES = [
-    Row("training loss", quality="training", where="few"),
+    Row("training loss", quality="training"),
     Row("confidence of each sample", quality="confidence", where="few"),
     Row("nearness to the consensus", quality="consensus", where="few"),
     Row("validation loss, target", normalize="target", quality="validation"),
@@ -66,7 +66,7 @@ SHARPNESS = [
     Row("confidence of each sample, sharpness 16", quality="confidence", sharpness=16.0),
     Row("agreement, sharpness 1", "agreement", sharpness=1.0),
     Row("agreement, sharpness 2", "agreement", sharpness=2.0),
-    Row("agreement, sharpness 8", "agreement", sharpness=8.0, where="few"),
+    Row("agreement, sharpness 8", "agreement", sharpness=8.0),
 ]
 DETACHED = [
     Row("linear, graph, detached", "linear", detach_weights=True),
