@@ -13,7 +13,6 @@ from dmd.layers import (
     ResidualHead,
     drop_modalities,
     masked_mean,
-    masked_statistics,
     per_modality,
 )
 from torch.nn import functional as F
@@ -161,18 +160,6 @@ def test_hidden_modalities():
     # Where the last must stay, high chances favour nobody.
     rest = drop_modalities(torch.ones(6000, 3, dtype=torch.bool), torch.full((3,), 0.999)).float().mean(dim=0)
     torch.testing.assert_close(rest, torch.full((3,), 1 / 3), atol=0.03, rtol=0)
-
-
-def test_statistics_are_those_of_the_real_steps():
-    x, mask = torch.randn(3, 5, 2), torch.ones(3, 5, dtype=torch.bool)
-    mask[1, 2:], mask[2] = False, False
-    found = masked_statistics(x, mask)
-    torch.testing.assert_close(found[1], torch.cat([x[1, :2].mean(0), x[1, :2].std(0, correction=0)]))
-    assert not found[2].any()
-    check_padding_invariance(masked_statistics, x, mask)
-    constant = torch.ones(1, 4, 2, requires_grad=True)
-    masked_statistics(constant, torch.ones(1, 4, dtype=torch.bool)).sum().backward()
-    assert constant.grad.isfinite().all()
 
 
 def test_mixing_is_one_matrix_a_sample_and_only_in_training():

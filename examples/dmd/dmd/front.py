@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import InputAdapter, check_input_options, drop_modalities, masked_statistics
+from .layers import InputAdapter, check_input_options, drop_modalities
 from .options import ModelConfig
+from .statistics import masked_statistics
 
 
 class MaskedBatchNorm(nn.Module):
@@ -136,14 +137,14 @@ class Front(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
         """Mappings name -> (batch, time, input_dim) and (batch, time), to the same with fewer steps and new widths.
 
-        The third is a mapping name -> (batch, 2 * input_dim), mean and deviation of what went into the convolutions.
+        The third is a mapping name -> (batch, statistics) of what went into the convolutions; empty unless `wide`.
         """
         if self.training and self.hides:
             present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
             kept = drop_modalities(present, self.chances)
             masks = {name: masks[name] & kept[:, i, None] for i, name in enumerate(self.names)}
         pairs = {name: self.adapter(name, inputs[name], masks[name]) for name in self.names}
-        statistics = {name: masked_statistics(*pair) for name, pair in pairs.items()} if self.wide else {}
+        statistics = {name: masked_statistics(*pair, self.wide) for name, pair in pairs.items()} if self.wide else {}
         if self.stems:
             pairs = {name: stem(*pairs[name]) for name, stem in self.stems.items()}
         sequences, masks = ({name: pair[i] for name, pair in pairs.items()} for i in (0, 1))

@@ -129,13 +129,6 @@ class InputAdapter(nn.Module):
         return self.dropout(x), mask
 
 
-def masked_statistics(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean and standard deviation over the real steps, (batch, time, dim) to (batch, 2 * dim); zeros without any."""
-    mean = masked_mean(x, mask)
-    variance = masked_mean((x - mean[:, None]).square(), mask)
-    return torch.cat([mean, torch.where(variance > 0, variance.clamp(min=1e-12).sqrt(), 0.0)], dim=-1)
-
-
 class Readout(nn.Module):
     """A sequence to one vector over its real steps; zeros where no step is real.
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from gdkit import CrossmodalTransformer, DecoupledEncoder, DecoupledOutput, MultimodalTransformer
 
-from .front import Front
+from .front import Front, MaskedBatchNorm
 from .layers import FeatureFusion, Readout, ResidualHead, SequenceProjection
 from .options import ModelConfig
+from .statistics import statistics_width
 
 
 class DMDOutput(NamedTuple):
@@ -66,7 +67,7 @@ class DMD(nn.Module):
         dim, dropout = config.dim, config.dropout
         options = {"dropout": dropout, "attention_dropout": config.attention_dropout}
         self.adapter = Front(config, input_dims)
-        wide_dims = {name: 2 * width for name, width in input_dims.items()}
+        raw_dims = dict(input_dims)
         input_dims, sizes = self.adapter.dims, self.adapter.kernel_sizes
         if config.feature_decoupling:
             self.encoder = DecoupledEncoder(input_dims, dim, kernel_size=sizes)
@@ -94,9 +95,13 @@ class DMD(nn.Module):
         self.private_heads = nn.ModuleDict({name: ResidualHead(width, num_outputs, dropout) for name in self.names})
         self.joint_head = ResidualHead(joint_width, num_outputs, dropout)
         self.fusion = FeatureFusion([width] * len(self.names) + [joint_width], num_outputs, dropout)
-        self.wide = nn.ModuleDict()  # a linear map a modality and role, of its statistics
-        for role in ("shared", "private", "joint", "fused") if config.wide else ():
-            self.wide[role] = nn.ModuleDict({name: nn.Linear(n, num_outputs) for name, n in wide_dims.items()})
+        self.wide, self.wide_norm = nn.ModuleDict(), nn.ModuleDict()
+        if config.wide is not None:  # a linear map a modality and role
+            widths = {name: statistics_width(config.wide, dim) for name, dim in raw_dims.items()}
+            self.wide_norm = nn.ModuleDict({name: MaskedBatchNorm(n) for name, n in widths.items()})
+            for role in ("shared", "private", "joint", "fused"):
+                self.wide[role] = nn.ModuleDict({name: nn.Linear(n, num_outputs) for name, n in widths.items()})
+            self.wide_dropout = nn.Dropout(config.wide_dropout)
         self.num_outputs = num_outputs
         self.shared_dim, self.private_dim = dim, width
 
@@ -130,9 +135,13 @@ class DMD(nn.Module):
 
     def _widened(self, out: DMDOutput, statistics: Mapping[str, Tensor]) -> DMDOutput:
         """Every prediction with the linear map of the statistics added to it; an absent modality adds nothing."""
+        normed = {}
+        for i, name in enumerate(self.names):
+            x = self.wide_norm[name](statistics[name][:, None], out.present[:, i, None])[:, 0]  # (batch, statistics)
+            normed[name] = self.wide_dropout(x)
         added = {
             role: {
-                name: torch.where(out.present[:, i, None], layers[name](statistics[name]), 0.0)
+                name: torch.where(out.present[:, i, None], layers[name](normed[name]), 0.0)
                 for i, name in enumerate(self.names)
             }
             for role, layers in self.wide.items()

@@ -28,8 +28,9 @@ class ModelConfig:
         stem_batch_norm: normalise after each of them over the batch's real steps.
         stem_stride: keep the maximum of this many consecutive steps after each of them.
         readout: sequence to vector: "mean", "mean_max" (both, side by side) or "attention" (a learned weighted mean).
-        wide: add to each modality's predictions, and to the joint and the fused one, a linear map of the mean and the
-            deviation of each of its input columns over time ("wide and deep").
+        wide: add to each modality's predictions, and to the joint and the fused one, a linear map of statistics of its
+            input ("wide and deep"): "moments", or "signal" for raw signals; see dmd/statistics.py; null: none.
+        wide_dropout: of these statistics.
         vote: outside training, the output is the mean of the fused prediction and those of all parts that the sample
             has (of classes: of their log-probabilities), so that one weak modality cannot drag the others down.
         dropout: of embeddings, hidden layers and block results.
@@ -56,7 +57,8 @@ class ModelConfig:
     stem_batch_norm: bool = False
     stem_stride: int = 1
     readout: Literal["mean", "mean_max", "attention"] = "mean"
-    wide: bool = False
+    wide: Literal["moments", "signal"] | None = None
+    wide_dropout: float = 0.5
     vote: bool = False
     dropout: float = 0.1
     modality_dropout: float | dict[str, float] = 0.0
