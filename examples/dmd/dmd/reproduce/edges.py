@@ -154,7 +154,7 @@ def edges_text(found: Sequence[tuple[str, str, dict[str, float]]], has_prior: bo
         cells = [form, unit, str(one["n"]), str(one["epoch"]), *distances, p_text(one["p"]), p_text(p), *priors]
         lines.append(cells)
         verdict = (
-            "one seed shows no dependence on the labels"
+            "one seed cannot tell whether the labels matter"
             if np.isnan(p)
             else f"the weights depend on the labels ({p_is(p)} after Holm)"
             if p < 0.05
