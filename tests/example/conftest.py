@@ -17,4 +17,4 @@ def _fresh_accelerate():
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Leave the pictures out: they cost more than a tiny run."""
-    monkeypatch.setattr("dmd.training.write_pictures", lambda *_, **__: [])
+    monkeypatch.setattr("dmd.report.write_pictures", lambda *_, **__: [])

@@ -1,5 +1,6 @@
 """What a run trains on: a share of the labels, two splits as one."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from dmd.config import RunConfig
 from dmd.data import Split, for_training, joined, synthetic, with_labelled_fraction
 from dmd.data.recordings import is_labelled
+from dmd.task import DistillationConfig, TaskConfig
 from small_runs import RECORDINGS, content, prepare
 
 
@@ -59,6 +61,8 @@ def test_train_and_valid_together(tmp_path, no_pictures):
     results = run.train()
     assert results["valid"] == {}
     assert results["data"]["sizes"]["train"] == 64
+    # What was trained on says nothing of who is good.
+    assert all(math.isnan(loss) for graph in results["graphs"].values() for loss in graph["valid_loss"].values())
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,14 @@ def test_train_and_valid_together(tmp_path, no_pictures):
         ({"labelled_fraction": 0.0}, r"labelled_fraction must be in \(0, 1\], got 0.0"),
         ({"labelled_fraction": 1.5}, r"labelled_fraction must be in \(0, 1\], got 1.5"),
         ({"train_on": "train+valid"}, "leaves no split to choose the best epoch by: keep must be 'last'"),
+        (
+            {
+                "train_on": "train+valid",
+                "keep": "last",
+                "objective": TaskConfig(distillation=DistillationConfig(quality_sharpness=1.0)),
+            },
+            "quality_sharpness reads losses on the validation split, but train_on is 'train\\+valid'",
+        ),
     ],
 )
 def test_what_a_run_refuses(options, message):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dmd import checkpoint, training
+from dmd import checkpoint, report, training
 from dmd.data import synthetic
 from dmd.runs import finish, prepare_runs, summarise
 from dmd.task import DMDTask, TaskConfig
@@ -57,7 +57,7 @@ INTERRUPTIONS = {  # 3 batches an epoch in training, and 1 in validation
 def uninterrupted(tmp_path_factory):
     out = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "write_pictures", lambda *_, **__: [])
+        patch.setattr(report, "write_pictures", lambda *_, **__: [])
         prepare(out, epochs=3).train()
     return content(out)
 
@@ -96,7 +96,7 @@ def test_going_on_with_runs_over_seeds(tmp_path):
 
     run_all("whole", resume=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "write_pictures", lambda *_, **__: [])
+        patch.setattr(report, "write_pictures", lambda *_, **__: [])
         fail_on_call(patch, training, "evaluate", 6)  # 4 in the first run, then the second epoch of the second
         with pytest.raises(KeyboardInterrupt):
             run_all("parts", resume=False)
@@ -125,7 +125,7 @@ REFUSED = [
 def begun(tmp_path_factory):
     out = tmp_path_factory.mktemp("begun") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "write_pictures", lambda *_, **__: [])
+        patch.setattr(report, "write_pictures", lambda *_, **__: [])
         prepare(out, epochs=1).train()
     return out
 

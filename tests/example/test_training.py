@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dmd import training
+from dmd import report, training
 from dmd.data import make_loader, standardization_statistics, synthetic
 from dmd.evaluation import evaluate
 from dmd.metrics import compute_metrics
@@ -89,7 +89,7 @@ UNUSUAL = {
 def test_a_run_on_unusual_recordings(tmp_path, monkeypatch, which):
     from dmd.pictures import write_pictures
 
-    monkeypatch.setattr(training, "write_pictures", write_pictures)
+    monkeypatch.setattr(report, "write_pictures", write_pictures)
     recordings, pictures = UNUSUAL[which]
     results = finish(prepare(tmp_path, recordings, epochs=1))
     assert {path.name for path in tmp_path.glob("*.png")} == pictures

@@ -6,8 +6,28 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 COLLAPSED_SHARE = 0.95  # of one edge among those that it competes with
 COLLAPSED_ENTROPY = 0.3  # 1: all edges weigh the same; 0: a single one has all the weight
+
+
+def report_graphs(task: nn.Module, judged: Mapping[str, Any], *, unseen: bool) -> dict[str, Any]:
+    """:func:`graph_report` of each GD-Unit.
+
+    Args:
+        task: whose units they are.
+        judged: what :func:`dmd.evaluation.evaluate` says of the validation split.
+        unseen: whether training did without that split; if not, its losses do not say who is good.
+    """
+    units: Any = task.units
+    reports: dict[str, Any] = {}
+    for name, weights in judged["edges"].items():
+        graph = units[name].graph
+        losses = judged["node_losses"].get(name) if unseen else None
+        losses = dict(zip(graph.names, losses or [math.nan] * graph.num_nodes, strict=True))
+        reports[name] = graph_report(weights, graph.edges, losses, units[name].normalize)
+    return reports
 
 
 def graph_report(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from .data import Recordings
 from .pictures import write_pictures
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "write_json",
     "write_pictures",
     "write_predictions_csv",
+    "write_run",
     "write_text",
 ]
 
@@ -54,6 +56,45 @@ def write_predictions_csv(path: Path, predictions: Mapping[str, Mapping[str, Any
         for name, truth, prediction in zip(part["id"], part["truth"], part["prediction"], strict=True)
     )
     _write_csv(path, ("split", "id", "truth", "prediction"), rows)
+
+
+def write_run(
+    out: Path,
+    results: Mapping[str, Any],
+    judged: Mapping[str, Mapping[str, Any]],
+    state: Mapping[str, Any],
+    recordings: Recordings,
+    *,
+    with_pictures: bool,
+) -> None:
+    """Write all that a finished run leaves behind.
+
+    Args:
+        out: folder of the run.
+        results: what results.json is to hold.
+        judged: split -> what :func:`dmd.evaluation.evaluate` says of it.
+        state: "history" and "edges" of the epochs.
+        recordings: the data.
+        with_pictures: draw them as well.
+    """
+    write_edges_csv(out / "edges.csv", state["edges"])
+    write_predictions_csv(out / "predictions.csv", {name: part["predictions"] for name, part in judged.items()})
+    write_json(out / "history.json", state["history"])
+    if with_pictures:
+        predictions = judged["test"]["predictions"]
+        write_pictures(
+            out,
+            recordings_task=recordings.task,
+            classes=recordings.classes,
+            history=state["history"],
+            edges=state["edges"],
+            truth=predictions["truth"],
+            prediction=predictions["prediction"],
+            embeddings=judged["test"]["features"],
+            labels=predictions["truth"],
+            best_epoch=results["best_epoch"],
+        )
+    write_json(out / "results.json", results)  # last: its presence says that the run is finished
 
 
 def results_table(results: Mapping[str, Any]) -> str:

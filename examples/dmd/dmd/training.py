@@ -21,9 +21,10 @@ from .data import Batch, Recordings, for_training, make_loader, standardization_
 from .data.recordings import is_labelled
 from .environment import check_machine, peak_memory_mb, versions
 from .evaluation import edge_names, evaluate
-from .graph_report import graph_report
+from .graph_report import report_graphs
 from .metrics import SELECTION
-from .report import write_edges_csv, write_json, write_pictures, write_predictions_csv
+from .report import write_run
+from .task import DMDTask
 from .text import load_pretrained_text, parameter_groups
 
 # What may differ when a run goes on: where it runs and how long, not what it computes.
@@ -152,7 +153,7 @@ class Run:
             torch.manual_seed(chance + 7_919 * accelerator.process_index)
             terms = self._train_epoch(loader, optimizer, epoch)
             judged = evaluate(self.module, valid, self.recordings, "valid", accelerator)
-            if "node_losses" in judged and hasattr(self.task, "set_quality"):
+            if isinstance(self.task, DMDTask):
                 self.task.set_quality(judged["node_losses"])
             self._record(terms, judged, optimizer.param_groups[0]["lr"], time.perf_counter() - started)
             if accelerator.is_main_process:
@@ -223,7 +224,7 @@ class Run:
         results = {
             "test": judged["test"]["metrics"],
             "valid": judged["valid"]["metrics"] if self.config.train_on == "train" else {},
-            "graphs": self._graphs(judged["valid"]),
+            "graphs": report_graphs(self.task, judged["valid"], unseen=self.config.train_on == "train"),
             "best_epoch": self._best()["epoch"],
             "config": asdict(self.config),
             "seed": self.config.seed,
@@ -233,37 +234,11 @@ class Run:
             "peak_memory_mb": peak_memory_mb(),
         }
         if accelerator.is_main_process:
-            write_edges_csv(out / "edges.csv", self.state["edges"])
-            write_predictions_csv(out / "predictions.csv", {name: part["predictions"] for name, part in judged.items()})
-            write_json(out / "history.json", self.state["history"])
-            if self.config.pictures:
-                predictions = judged["test"]["predictions"]
-                write_pictures(
-                    out,
-                    recordings_task=recordings.task,
-                    classes=recordings.classes,
-                    history=self.state["history"],
-                    edges=self.state["edges"],
-                    truth=predictions["truth"],
-                    prediction=predictions["prediction"],
-                    embeddings=judged["test"]["features"],
-                    labels=predictions["truth"],
-                    best_epoch=results["best_epoch"],
-                )
-            write_json(out / "results.json", results)  # last: its presence says that the run is finished
+            write_run(out, results, judged, self.state, recordings, with_pictures=self.config.pictures)
         for tracker in accelerator.trackers:
             tracker.finish()
         accelerator.wait_for_everyone()
         return results
-
-    def _graphs(self, judged: dict[str, Any]) -> dict[str, Any]:
-        """What each learned graph looks like on the validation split."""
-        names, units = self.recordings.names, self.task.units
-        graphs: dict[str, Any] = {}
-        for unit, weights in judged["edges"].items():
-            losses = dict(zip(names, judged["node_losses"][unit], strict=True))
-            graphs[unit] = graph_report(weights, edge_names(self.task), losses, units[unit].normalize)
-        return graphs
 
     def _heading(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.task.parameters())
