@@ -49,7 +49,7 @@ INTERRUPTIONS = {  # 3 batches an epoch in training, and 1 in validation
     "between the best weights and the checkpoint": (checkpoint, "save_epoch", 2, 1),
     "in the checkpoint": (torch, "save", 2, 1),
     "in the test split": (training, "evaluate", 5, 3),
-    "before the results": (training, "write_predictions_csv", 1, 3),
+    "before the results": (report, "write_predictions_csv", 1, 3),
 }
 
 
