@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from dmd.augmentation import drop_modalities
 from dmd.front import ConvolutionStem, MaskedBatchNorm
 from dmd.layers import (
     FeatureFusion,
     InputAdapter,
     Readout,
     ResidualHead,
-    drop_modalities,
     masked_mean,
     per_modality,
 )

@@ -253,7 +253,7 @@ def test_wide_adds_a_linear_map_of_the_statistics(kind):
     assert model.wide["fused"]["vision"].weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("option", ["gain", "mixing"])
+@pytest.mark.parametrize("option", ["gain", "mixing", "warp"])
 def test_an_augmentation_below_zero(option):
     with pytest.raises(ValueError, match=f"{option} must be at least 0, got -0.1"):
         make_model(**{option: -0.1})

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import InputAdapter, check_input_options, drop_modalities
+from .augmentation import drop_modalities, stretch
+from .layers import InputAdapter, check_input_options
 from .options import ModelConfig
 from .statistics import masked_statistics
 
@@ -107,7 +108,7 @@ class Front(nn.Module):
         super().__init__()
         self.names = tuple(input_dims)
         self.kernel_sizes, chances = check_input_options(config, self.names)
-        self.wide = config.wide
+        self.wide, self.warp = config.wide, config.warp
         self.hides = any(chances.values())
         self.register_buffer("chances", torch.tensor([*chances.values()]), persistent=False)
         self.adapter = InputAdapter(
@@ -143,6 +144,11 @@ class Front(nn.Module):
             present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
             kept = drop_modalities(present, self.chances)
             masks = {name: masks[name] & kept[:, i, None] for i, name in enumerate(self.names)}
+        if self.training and self.warp > 0:
+            some = next(iter(masks.values()))
+            factor = torch.exp(self.warp * torch.randn(some.shape[0], device=some.device)).clamp(0.5, 2.0)
+            pairs = {name: stretch(inputs[name], masks[name], factor) for name in self.names}
+            inputs, masks = ({name: pair[i] for name, pair in pairs.items()} for i in (0, 1))
         pairs = {name: self.adapter(name, inputs[name], masks[name]) for name in self.names}
         statistics = {name: masked_statistics(*pair, self.wide) for name, pair in pairs.items()} if self.wide else {}
         if self.stems:

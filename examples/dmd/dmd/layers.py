@@ -50,8 +50,9 @@ def check_input_options(config: ModelConfig, names: Sequence[str]) -> tuple[dict
         raise ValueError(f"stem_stride must be at least 1 step, got {config.stem_stride}")
     if config.gain < 0:
         raise ValueError(f"gain must be at least 0, got {config.gain}")
-    if config.mixing < 0:
-        raise ValueError(f"mixing must be at least 0, got {config.mixing}")
+    for option in ("mixing", "warp"):
+        if getattr(config, option) < 0:
+            raise ValueError(f"{option} must be at least 0, got {getattr(config, option)}")
     chances = per_modality("modality_dropout", config.modality_dropout, names, 0.0)
     if not all(0 <= chance < 1 for chance in chances.values()):
         raise ValueError(f"modality_dropout must be in [0, 1), got {config.modality_dropout}")
@@ -156,17 +157,6 @@ class Readout(nn.Module):
             return mean
         highest = torch.where(mask[..., None], x, torch.finfo(x.dtype).min).amax(dim=1)  # (batch, dim)
         return torch.cat([mean, torch.where(mask.any(dim=1, keepdim=True), highest, 0.0)], dim=-1)
-
-
-def drop_modalities(present: Tensor, chances: Tensor) -> Tensor:
-    """Hide each present modality with its chance, (batch, modality) and (modality,) to (batch, modality).
-
-    A sample that would lose all keeps the one with the highest draw, so that none is favoured.
-    """
-    draws = torch.where(present, torch.rand(present.shape, device=present.device), -1.0)
-    kept = draws >= chances
-    highest = draws == draws.amax(dim=1, keepdim=True)
-    return present & (kept | (highest & ~kept.any(dim=1, keepdim=True)))
 
 
 class SequenceProjection(nn.Module):

@@ -22,6 +22,7 @@ class ModelConfig:
             "sample": subtract each sample's own mean over its steps (sensors, whose rest position differs by person).
         gain: training multiplies each column of a sample by exp(gain * normal), so that how strongly somebody moves or
             speaks matters less.
+        warp: training plays each sample slower or faster, by a factor exp(warp * normal) within [1/2, 2].
         mixing: training multiplies the columns of each sample by I + mixing * normal / sqrt(columns), a random matrix
             near the identity: sensors sit at other angles on other people.
         stem_layers: nonlinear convolutions before the first one, for raw signals; 0: none.
@@ -52,6 +53,7 @@ class ModelConfig:
     pool: int | dict[str, int] = 1
     standardize: Literal["column", "modality", "sample"] = "column"
     gain: float = 0.0
+    warp: float = 0.0
     mixing: float = 0.0
     stem_layers: int = 0
     stem_batch_norm: bool = False
