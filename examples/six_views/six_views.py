@@ -24,6 +24,7 @@ ROWS: dict[str, tuple[dict | None, float, float]] = {
     "alone": (None, 0.0, 0.0),
     "Eq. 9 as printed": ({"scorer": "linear", "normalize": "graph"}, 6.0, 0.0),
     "per target": ({"scorer": "linear", "normalize": "target"}, 1.0, 0.0),
+    "agreement": ({"scorer": "agreement", "normalize": "graph"}, 6.0, 0.0),  # reads no labels: take it first
     "quality": ({"scorer": None, "normalize": "graph"}, 6.0, 1.0),
     "quality, then all labels": ({"scorer": None, "normalize": "graph"}, 6.0, 0.5),
 }
@@ -107,11 +108,10 @@ def main() -> None:
         runs = [train(inputs, labels, samples, row, seed, arguments.steps) for seed in arguments.seeds]
         scores = torch.stack([accuracy(networks, inputs, labels, test) for networks, _ in runs])  # (seed, node)
         scores = torch.cat([scores, scores.mean(1, keepdim=True)], dim=1)  # (seed, node + 1)
-        cells = [f"{column.mean():.3f} ± {column.std(correction=len(column) > 1):.3f}" for column in scores.T]
-        print(f"| {row} | {' | '.join(cells)} |", flush=True)
+        print(f"| {row}", *(f"{x.mean():.3f} ± {x.std(correction=len(x) > 1):.3f}" for x in scores.T), "", sep=" | ")
         taught[row] = torch.stack([weights for _, weights in runs]).mean(0)
-    figure = Figure(figsize=(11, 8.6), layout="constrained")
-    for ax, row in zip(figure.subplots(2, 2).flat, list(ROWS)[1:], strict=True):
+    figure = Figure(figsize=(15, 8.2), layout="constrained")
+    for row, ax in figure.subplot_mosaic([[*ROWS][1:4], [*[*ROWS][4:], "."]]).items():
         edge_heatmap(GRAPH, taught[row] / taught[row].sum(), ax=ax, title=row)
     figure.savefig(arguments.out, dpi=80)
 

@@ -69,7 +69,9 @@ def test_command_prints_the_table_and_draws(six_views, monkeypatch, capsys, tmp_
     assert picture.stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(("row", "total"), [("alone", 0), ("Eq. 9 as printed", 1), ("per target", 6), ("quality", 1)])
+@pytest.mark.parametrize(
+    ("row", "total"), [("alone", 0), ("Eq. 9 as printed", 1), ("per target", 6), ("agreement", 1), ("quality", 1)]
+)
 def test_weights_sum_to_what_the_row_says(six_views, digits, row, total):
     inputs, labels, rest, _ = digits
     _, weights = six_views.train(inputs, labels, rest, row, seed=0, steps=2)
