@@ -64,6 +64,7 @@ def run(path: Path, seeds: list[int], quick: bool, kept: dict[tuple[str, str], l
                 fields = {**row._asdict(), "study": study.name, "row": row.name, "scorer": row.scorer or "none"}
                 fields["sharpness"] = "" if row.scorer != "agreement" and row.quality == "none" else row.sharpness
                 fields["weight"] = row.weight * study.total_weight
+                fields["drawn"] = row.drawn or (study.drawn if "100 labels" in study.name else 0)
                 for s, seed in enumerate(seeds):
                     reliability = alone[s] if study.reliability is None else torch.tensor(study.reliability)
                     rho = "" if row.weight == 0 else f"{spearman(taught[s], reliability):.4f}"

@@ -90,17 +90,17 @@ def test_rows_cover_every_factor():
 
 
 def test_held_out_labels_come_out_of_the_rows_own_budget(few):
-    everyone, held = Batches(few, False, [3, 4]), Batches(few, True, [3, 4])
+    everyone, held = (Batches(few, Row("", quality=kind), [3, 4]) for kind in ("none", "validation"))
     labelled, every = everyone(False)
     assert labelled.labels.shape == (2, 100)
-    assert every.inputs["2.0"].shape == (2, 164, 16)
+    assert every.inputs["2.0"].shape == (2, 228, 16)
     fewer, _ = held(False)
     assert torch.equal(fewer.labels, few.labelled.labels[:, :60])
     assert torch.equal(held(True)[0].labels, few.labelled.labels)
 
 
 def test_rows_see_the_same_batches(few):
-    batches = [Batches(few, False, [3, 4])(False)[1].inputs["0.3"] for _ in range(2)]
+    batches = [Batches(few, row, [3, 4])(False)[1].inputs["0.3"] for row in (ALONE, Row("", "mlp"))]
     assert torch.equal(*batches)
 
 

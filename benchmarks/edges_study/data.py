@@ -39,6 +39,7 @@ class Study(NamedTuple):
     num_classes: int
     hidden: int
     steps: int
+    drawn: int  # samples without a label in a step, beside all that have one
     total_weight: float
     reliability: tuple[float, ...] | None  # planted; None: each node's own accuracy without distillation
 
@@ -55,7 +56,7 @@ def planted(name: str, labels: int, seeds: Sequence[int], steps: int) -> Study:
     inputs = {node: torch.stack([x[i] for x, _ in parts]) for i, node in enumerate(SCALES)}
     samples, ends = Samples(inputs, torch.stack([classes for _, classes in parts])), np.cumsum(sizes).tolist()
     split = (samples[slice(end - size, end)] for size, end in zip(sizes, ends))
-    return Study(name, *split, 5, 32, steps, float(len(SCALES)), tuple(SCALES.values()))
+    return Study(name, *split, 5, 32, steps, 128, float(len(SCALES)), tuple(SCALES.values()))
 
 
 def digits(name: str, labels: int, seeds: Sequence[int], steps: int) -> Study:
@@ -75,7 +76,7 @@ def digits(name: str, labels: int, seeds: Sequence[int], steps: int) -> Study:
         samples[order[:, labels:]],
         samples[torch.from_numpy(test).expand(len(seeds), -1)],
     )
-    return Study(name, *split, 10, 64, steps, float(len(VIEWS)), None)
+    return Study(name, *split, 10, 64, steps, 64, float(len(VIEWS)), None)
 
 
 def studies(seeds: Sequence[int], quick: bool) -> list[Study]:

@@ -10,7 +10,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-COLUMNS = ("study", "row", "scorer", "normalize", "quality", "sharpness", "detach_weights", "warm_up", "late", "weight")
+COLUMNS = (
+    "study",
+    "row",
+    "scorer",
+    "normalize",
+    "quality",
+    "sharpness",
+    "detach_weights",
+    "warm_up",
+    "late",
+    "weight",
+    "drawn",
+)
 COLORS = ("#1b6ca8", "#4fa3d1", "#8c6bb1", "#e0a030", "#c44e52", "#777777")
 
 
@@ -94,7 +106,7 @@ def gain_picture(found: dict[str, dict[str, dict[str, Any]]], path: Path) -> Non
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(-0.7, len(names) - 0.3)
         ax.grid(axis="y", alpha=0.2)
-        ax.set_xlabel("gain against no distillation, points of accuracy, 95 % interval")
+        ax.set_xlabel("gain against no distillation, points")
         ax.set_title(study)
         ax.legend(title="node", fontsize=8, loc="lower left")
     figure.savefig(path, dpi=80)

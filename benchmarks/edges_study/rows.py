@@ -18,6 +18,7 @@ class Row(NamedTuple):
         sharpness: factor of the quality; of "agreement", 4 / temperature.
         warm_up: share of the steps over which the weight of distillation rises from 0, or is 0 where ``late``.
         weight: share of the study's total weight.
+        drawn: samples without a label in a step; None: as many as in the study's other rows.
         where: "all" studies, "few" labels, or "planted" with few labels.
     """
 
@@ -30,6 +31,7 @@ class Row(NamedTuple):
     warm_up: float = 0.0
     late: bool = False
     weight: float = 1.0
+    drawn: int | None = None
     where: str = "planted"
 
 
@@ -90,7 +92,15 @@ QUARTER = [
         ("agreement", "agreement", "graph"),
     )
 ]
-ROWS = [ALONE, *MAIN, *SCORERS, *QUALITIES, *SHARPNESS, *DETACHED, *WARM_UP, *QUARTER]
+DRAWN = [
+    Row(f"{name}, {drawn} unlabelled samples a step", scorer, normalize, drawn=drawn)
+    for name, scorer, normalize, sizes in (
+        ("linear, target", "linear", "target", (32, 256)),
+        ("agreement", "agreement", "graph", (32, 256, 1024)),
+    )
+    for drawn in sizes
+]
+ROWS = [ALONE, *MAIN, *SCORERS, *QUALITIES, *SHARPNESS, *DETACHED, *WARM_UP, *QUARTER, *DRAWN]
 
 
 def rows_of(study: str) -> list[Row]:

@@ -15,7 +15,7 @@ from benchmarks.edges_study.data import Samples, Study
 from benchmarks.edges_study.rows import Row
 from gdkit import DistillationGraph, GDUnit
 
-BATCH = 64  # samples without a label in a step, beside all that have one; with plenty of labels, twice as many of those
+PLENTY = 128  # labelled samples in a step where there are more than FEW
 FEW = 200  # labels that fit into one step
 HELD_OUT = 0.4  # share of the labels that a row with "validation" sets aside from its own budget
 
@@ -57,8 +57,9 @@ def label_free(kind: str, logits: Tensor) -> Tensor:
 class Batches:
     """The labelled and unlabelled samples of each step, the same for every row."""
 
-    def __init__(self, study: Study, held_out: bool, seeds: Sequence[int]) -> None:
+    def __init__(self, study: Study, row: Row, seeds: Sequence[int]) -> None:
         self.study, size = study, study.labelled.labels.shape[1]
+        self.drawn, held_out = row.drawn or study.drawn, row.quality.startswith("validation")
         self.kept = size - round(HELD_OUT * size) if held_out else size
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
@@ -69,10 +70,10 @@ class Batches:
     def __call__(self, all_labels: bool) -> tuple[Samples, Samples]:
         study, few = self.study, self.study.labelled.labels.shape[1] <= FEW
         kept = study.labelled.labels.shape[1] if all_labels else self.kept
-        labelled = study.labelled[slice(0, kept)] if few else study.labelled[self.draw(kept, 2 * BATCH)]
+        labelled = study.labelled[slice(0, kept)] if few else study.labelled[self.draw(kept, PLENTY)]
         if not few:
             return labelled, labelled
-        drawn = study.unlabelled[self.draw(study.unlabelled.labels.shape[1], BATCH)]
+        drawn = study.unlabelled[self.draw(study.unlabelled.labels.shape[1], self.drawn)]
         every = {name: torch.cat([x, drawn.inputs[name]], dim=1) for name, x in labelled.inputs.items()}
         return labelled, Samples(every, drawn.labels)
 
@@ -104,7 +105,7 @@ def train(study: Study, row: Row, seeds: Sequence[int]) -> tuple[Tensor, Tensor]
     factor = row.weight * study.total_weight / (len(names) if row.normalize == "target" else 1)
     parameters = [parameter for group in networks.values() for parameter in group]
     optimizer = torch.optim.Adam([*parameters, *learned], lr=2e-3, fused=True)
-    batches, running, late_weights = Batches(study, held_out, seeds), None, []
+    batches, running, late_weights = Batches(study, row, seeds), None, []
     for step in range(study.steps):
         all_labels = row.quality.endswith("all labels") and step >= study.steps // 2
         labelled, every = batches(all_labels)
