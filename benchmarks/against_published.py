@@ -102,7 +102,8 @@ def resident(field: str) -> float:
 
 def measure(step: Callable[[], Any], repeats: int, device: str) -> dict[str, float]:
     """Median seconds of a step, by the clock and of all threads, and the most memory it holds above before, in MB."""
-    step()
+    if repeats > 1:  # a single step is one so long that it needs no warming up
+        step()
     gc.collect()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
