@@ -44,7 +44,7 @@ def test_outputs_and_gradients(kind, is_regression):
 
 
 @EVERY_KIND
-@pytest.mark.parametrize("options", [{"pool": 2}, {"stem_layers": 1, "readout": "mean_max"}], ids=str)
+@pytest.mark.parametrize("options", [{"pool": 2}, {"readout": "mean_max", "wide": "moments"}], ids=str)
 def test_padding_order_and_company_change_no_result(kind, options):
     model, batch = make(kind, **options).model, make_batch(lengths=LENGTHS)
     check_padding_invariance(model, batch.inputs, batch.masks)

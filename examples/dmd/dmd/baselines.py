@@ -22,6 +22,7 @@ from .front import Front
 from .layers import Readout, ResidualHead, SequenceProjection, masked_mean
 from .options import ModelConfig
 from .task import DMDTask, TaskConfig, distillation_unit, node_losses, task_loss
+from .wide import wide_layers, wide_predictions
 
 # Where each network's features stand in pictures and edges.csv.
 SPACES = {"transformer": "unimodal", "early_fusion": "fused", "mult": "heterogeneous"}
@@ -83,10 +84,15 @@ class Baseline(nn.Module):
             {name: ResidualHead(self.feature_dim, num_outputs, dropout) for name in (read if kind == "mult" else ())}
         )
         self.head = ResidualHead(len(read) * self.feature_dim, num_outputs, dropout)
+        self.wide, self.wide_norm = nn.ModuleDict(), nn.ModuleDict()
+        if config.wide is not None:
+            roles = ("own", "fused") if kind == "mult" else ("fused",)
+            self.wide, self.wide_norm = wide_layers(config.wide, input_dims, roles, num_outputs)
+            self.wide_dropout = nn.Dropout(config.wide_dropout)
 
     def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> BaselineOutput:
         """Mappings name -> (batch, time, input_dim) and (batch, time); modalities may differ in time."""
-        sequences, masks, _ = self.adapter(inputs, masks)
+        sequences, masks, statistics = self.adapter(inputs, masks)
         sequences = self.projection(sequences, masks)
         if self.kind == "early_fusion":
             mask = torch.cat([masks[name] for name in self.names], dim=1)  # (batch, all time)
@@ -104,6 +110,10 @@ class Baseline(nn.Module):
             output = self.head(torch.cat([*features.values()], dim=-1))
         logits = {name: head(features[name]) for name, head in self.logit_heads.items()}
         present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
+        if self.wide:
+            added = wide_predictions(self.wide, self.wide_norm, self.wide_dropout, statistics, present)
+            output = output + sum(added["fused"].values())
+            logits = {name: own + added["own"][name] for name, own in logits.items()}
         return BaselineOutput(output, logits, features, present)
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from gdkit import CrossmodalTransformer, DecoupledEncoder, DecoupledOutput, MultimodalTransformer
 
-from .front import Front, MaskedBatchNorm
+from .front import Front
 from .layers import FeatureFusion, Readout, ResidualHead, SequenceProjection
 from .options import ModelConfig
-from .statistics import statistics_width
+from .wide import wide_layers, wide_predictions
 
 
 class DMDOutput(NamedTuple):
@@ -97,10 +97,8 @@ class DMD(nn.Module):
         self.fusion = FeatureFusion([width] * len(self.names) + [joint_width], num_outputs, dropout)
         self.wide, self.wide_norm = nn.ModuleDict(), nn.ModuleDict()
         if config.wide is not None:  # a linear map a modality and role
-            widths = {name: statistics_width(config.wide, dim) for name, dim in raw_dims.items()}
-            self.wide_norm = nn.ModuleDict({name: MaskedBatchNorm(n) for name, n in widths.items()})
-            for role in ("shared", "private", "joint", "fused"):
-                self.wide[role] = nn.ModuleDict({name: nn.Linear(n, num_outputs) for name, n in widths.items()})
+            roles = ("shared", "private", "joint", "fused")
+            self.wide, self.wide_norm = wide_layers(config.wide, raw_dims, roles, num_outputs)
             self.wide_dropout = nn.Dropout(config.wide_dropout)
         self.num_outputs = num_outputs
         self.shared_dim, self.private_dim = dim, width
@@ -134,18 +132,8 @@ class DMD(nn.Module):
         return out._replace(output=vote(out)) if self.config.vote and not self.training else out
 
     def _widened(self, out: DMDOutput, statistics: Mapping[str, Tensor]) -> DMDOutput:
-        """Every prediction with the linear map of the statistics added to it; an absent modality adds nothing."""
-        normed = {}
-        for i, name in enumerate(self.names):
-            x = self.wide_norm[name](statistics[name][:, None], out.present[:, i, None])[:, 0]  # (batch, statistics)
-            normed[name] = self.wide_dropout(x)
-        added = {
-            role: {
-                name: torch.where(out.present[:, i, None], layers[name](normed[name]), 0.0)
-                for i, name in enumerate(self.names)
-            }
-            for role, layers in self.wide.items()
-        }
+        """Every prediction with the linear map of the statistics added to it."""
+        added = wide_predictions(self.wide, self.wide_norm, self.wide_dropout, statistics, out.present)
         return out._replace(
             output=out.output + sum(added["fused"].values()),
             joint_logits=out.joint_logits + sum(added["joint"].values()),

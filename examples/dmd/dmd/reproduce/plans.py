@@ -57,13 +57,17 @@ def plan_table(what: str, base: RunConfig, recordings: Recordings, ranking: Sequ
     Raises:
         ValueError: the data or the configuration cannot give it.
     """
-    names = recordings.names
+    names, notes = recordings.names, []
+    if base.model.vote and what in ("table1", "table2", "table5"):
+        notes.append("model.vote is on, which lets the parts of DMD vote; the other networks have no parts that could.")
     if len(names) < 2 and what in ("table3", "table5", "units"):
         raise ValueError(f"{what} compares how modalities teach each other and needs 2, got {', '.join(names)}")
     if what == "units":
         return _units(base, recordings, ranking)
     plans = {"table3": _table3, "table4": _table4, "table5": _table5, "terms": _terms}
-    return plans.get(what, _main)(base, names)
+    table = plans.get(what, _main)(base, names)
+    table.notes += notes
+    return table
 
 
 def _main(base: RunConfig, names: Sequence[str]) -> Table:
