@@ -9,7 +9,7 @@ from dmd.config import RunConfig
 from dmd.data import Split, for_training, joined, synthetic, with_labelled_fraction
 from dmd.data.recordings import is_labelled
 from dmd.task import DistillationConfig, TaskConfig
-from small_runs import RECORDINGS, content, prepare
+from small_runs import CONFIG, RECORDINGS, content, prepare
 
 
 def classes(labels):
@@ -55,7 +55,7 @@ def test_two_splits_as_one():
 
 
 def test_train_and_valid_together(tmp_path, no_pictures):
-    recordings = for_training(RECORDINGS, train_on="train+valid")
+    recordings = for_training(RECORDINGS, replace(CONFIG, train_on="train+valid", keep="last"))
     assert recordings.sizes == {"train": 64, "valid": 16, "test": 16}
     run = prepare(tmp_path, train_on="train+valid", keep="last", epochs=1)
     results = run.train()

@@ -47,14 +47,7 @@ class Run:
 
     def __init__(self, config: RunConfig, recordings: Recordings, *, resume: bool = False) -> None:
         config = without_modalities(config, recordings.names)
-        recordings = for_training(
-            recordings,
-            modalities=config.modalities,
-            shuffle_labels=config.shuffle_labels,
-            labelled_fraction=config.labelled_fraction,
-            train_on=config.train_on,
-            seed=config.seed,
-        )
+        recordings = for_training(recordings, config)
         self.config, self.recordings = config, recordings
         self.out = Path(config.out or ckpt.default_folder(config.data))
         check_machine(config.device)

@@ -1,32 +1,30 @@
 """The same recordings with fewer modalities, fewer labels, labels that say nothing, or other splits."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .recordings import UNLABELLED, Recordings, Split, is_labelled
 
+if TYPE_CHECKING:
+    from ..config import RunConfig
 
-def for_training(
-    recordings: Recordings,
-    *,
-    modalities: Sequence[str] | None = None,
-    shuffle_labels: bool = False,
-    labelled_fraction: float = 1.0,
-    train_on: str = "train",
-    seed: int = 0,
-) -> Recordings:
-    """What a run trains on; the options are those of :class:`dmd.config.RunConfig`.
+
+def for_training(recordings: Recordings, config: RunConfig) -> Recordings:
+    """What a run with this configuration trains on.
 
     Raises:
         ValueError: as :func:`only` does.
     """
-    recordings = only(recordings, modalities)
-    if shuffle_labels:
-        recordings = with_shuffled_labels(recordings, seed)
-    recordings = with_labelled_fraction(recordings, labelled_fraction, seed)
-    if train_on == "train":
+    recordings = only(recordings, config.modalities)
+    if config.shuffle_labels:
+        recordings = with_shuffled_labels(recordings, config.seed)
+    recordings = with_labelled_fraction(recordings, config.labelled_fraction, config.seed)
+    if config.train_on == "train":
         return recordings
     both = joined(recordings.splits["train"], recordings.splits["valid"])
     return replace(recordings, splits=recordings.splits | {"train": both})
