@@ -24,11 +24,18 @@ from dmd.command import one_line_errors
 from dmd.config import RunConfig, config_parser, run_config
 from dmd.metrics import SELECTION
 from dmd.reproduce.campaign import check, plan_runs, recordings_for, run_folder, train_all, unfinished
+from dmd.reproduce.edges import NO_PRIOR
 from dmd.reproduce.statistics import mean_std
 from dmd.reproduce.variants import NO_GD, Variant
 
 GD = "objective.distillation"
-GRAPH = {f"{GD}.normalize": "graph"}
+# What the rows share, whatever the configuration says: weights that sum to 1, no prior, no labels of validation.
+GRAPH = NO_PRIOR | {
+    f"{GD}.normalize": "graph",
+    f"{GD}.temperature": 1.0,
+    f"{GD}.detach_weights": False,
+    f"{GD}.quality_sharpness": 0.0,
+}
 ROWS = (
     NO_GD,
     Variant("printed", "printed (linear, graph)", GRAPH | {f"{GD}.scorer": "linear"}),
@@ -60,8 +67,11 @@ def row_of(results: list[dict[str, Any]], reference: list[dict[str, Any]], metri
     gains = [run["test"][metric] - other["test"][metric] for run, other in zip(results, reference, strict=True)]
     shares, worst = [], []
     for graph in (graph for run in results for graph in run["graphs"].values()):
-        out, loss = graph["out_weight"], graph["valid_loss"]
+        out = graph["out_weight"]
+        loss = {name: loss for name, loss in graph["valid_loss"].items() if loss is not None}
         total = sum(out.values())
+        if not loss or not total:
+            continue
         shares.append(out[min(loss, key=loss.get)] / total)
         worst.append(out[max(loss, key=loss.get)] / total)
     row: dict[str, Any] = {"n": len(values)}

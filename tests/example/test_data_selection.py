@@ -72,6 +72,10 @@ def test_train_and_valid_together(tmp_path, no_pictures):
         ({"labelled_fraction": 1.5}, r"labelled_fraction must be in \(0, 1\], got 1.5"),
         ({"train_on": "train+valid"}, "leaves no split to choose the best epoch by: keep must be 'last'"),
         (
+            {"train_on": "train+valid", "keep": "last", "labelled_fraction": 0.5},
+            "labelled_fraction hides labels of train alone, but train_on is 'train\\+valid'",
+        ),
+        (
             {
                 "train_on": "train+valid",
                 "keep": "last",

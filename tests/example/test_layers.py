@@ -117,11 +117,16 @@ def test_batch_norm_is_that_of_torch_over_the_real_steps():
         torch.testing.assert_close(result[mask], theirs(x[mask]))
         assert not result[~mask].any()
     ours.eval(), theirs.eval()
-    # torch corrects the running variance by n / (n - 1)
-    torch.testing.assert_close(ours(x, mask)[mask], theirs(x[mask]), rtol=0.1, atol=0.05)
+    torch.testing.assert_close(ours(x, mask)[mask], theirs(x[mask]))
     before = ours.train().running_mean.clone()
     assert not ours(torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.bool)).any()
     assert torch.equal(ours.running_mean, before)
+    single = torch.zeros(2, 3, dtype=torch.bool).index_fill(1, torch.tensor([1]), True) & torch.tensor(
+        [[True], [False]]
+    )
+    alone = ours(torch.where(single[..., None], 7.0, torch.zeros(2, 3, 5)), single)[single]
+    assert torch.equal(ours.running_mean, before)  # one step has no spread: the running statistics serve
+    torch.testing.assert_close(alone, (7 - before) * torch.rsqrt(ours.running_variance + 1e-5)[None])
 
 
 @pytest.mark.parametrize("kind", ["mean", "mean_max", "attention"])

@@ -93,6 +93,8 @@ class RunConfig:
             raise ValueError(f"labelled_fraction must be in (0, 1], got {self.labelled_fraction}")
         if self.train_on == "train+valid" and self.keep != "last":
             raise ValueError("train_on 'train+valid' leaves no split to choose the best epoch by: keep must be 'last'")
+        if self.train_on == "train+valid" and self.labelled_fraction < 1:
+            raise ValueError("labelled_fraction hides labels of train alone, but train_on is 'train+valid'")
         if self.train_on == "train+valid" and self.objective.distillation.quality_sharpness > 0:
             raise ValueError("quality_sharpness reads losses on the validation split, but train_on is 'train+valid'")
         if not 0 <= self.seed < 2**32:

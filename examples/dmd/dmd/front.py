@@ -34,13 +34,18 @@ class MaskedBatchNorm(nn.Module):
         mean, variance = self.running_mean, self.running_variance
         if self.training:
             real = mask[..., None].to(x.dtype)
-            count = real.sum().clamp(min=1)
-            mean = (x * real).sum(dim=(0, 1)) / count
-            variance = ((x - mean).square() * real).sum(dim=(0, 1)) / count
+            count = real.sum()
+            mean = (x * real).sum(dim=(0, 1)) / count.clamp(min=1)
+            variance = ((x - mean).square() * real).sum(dim=(0, 1)) / count.clamp(min=1)
+            enough = count > 1  # a single step has no spread, and none has no mean: both teach no statistics
             with torch.no_grad():
-                share = self.momentum * mask.any()  # a batch without a real step teaches no statistics
+                share = self.momentum * enough
                 self.running_mean.lerp_(mean.float(), share)
-                self.running_variance.lerp_(variance.float(), share)
+                self.running_variance.lerp_((variance * count / (count - 1).clamp(min=1)).float(), share)
+            mean, variance = (
+                torch.where(enough, mean, self.running_mean),
+                torch.where(enough, variance, self.running_variance),
+            )
         x = (x - mean) * torch.rsqrt(variance + self.epsilon) * self.weight + self.bias
         return torch.where(mask[..., None], x, 0.0)
 

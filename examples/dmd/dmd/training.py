@@ -24,7 +24,6 @@ from .evaluation import edge_names, evaluate
 from .graph_report import report_graphs
 from .metrics import SELECTION
 from .report import write_run
-from .task import DMDTask
 from .text import load_pretrained_text, parameter_groups
 
 # What may differ when a run goes on: where it runs and how long, not what it computes.
@@ -146,8 +145,7 @@ class Run:
             torch.manual_seed(chance + 7_919 * accelerator.process_index)
             terms = self._train_epoch(loader, optimizer, epoch)
             judged = evaluate(self.module, valid, self.recordings, "valid", accelerator)
-            if isinstance(self.task, DMDTask):
-                self.task.set_quality(judged["node_losses"])
+            self.task.set_quality(judged["node_losses"])
             self._record(terms, judged, optimizer.param_groups[0]["lr"], time.perf_counter() - started)
             if accelerator.is_main_process:
                 if self._best()["epoch"] == epoch:

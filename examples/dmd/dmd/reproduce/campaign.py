@@ -68,8 +68,10 @@ def _check_same(folder: Path, config: RunConfig, recordings: Recordings) -> None
                 f"{folder} is a run of another config: {name} is {before.get(name)!r} there, {now.get(name)!r} here; "
                 "choose another --out"
             )
-    if described["sha256"] != recordings.sha256:
-        raise ValueError(f"{folder} is a run on other data: {config.data} has changed since; choose another --out")
+    now = describe(recordings)
+    for key, name in (("sha256", config.data), ("encoder", f"the text encoder {config.text_encoder}")):
+        if described.get(key) != now[key]:
+            raise ValueError(f"{folder} is a run on other data: {name} has changed since; choose another --out")
 
 
 def check(runs: Sequence[RunConfig]) -> None:

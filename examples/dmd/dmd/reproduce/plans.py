@@ -132,7 +132,10 @@ def _units(base: RunConfig, recordings: Recordings, ranking: Sequence[str] | Non
     sharpness = given.quality_sharpness or QUALITY_SHARPNESS
     scorers = {name: {"scorer": name, "quality_sharpness": 0.0} for name in ("linear", "mlp", "free", "agreement")}
     scorers |= {"equal": {"scorer": None, "quality_sharpness": 0.0}}
-    scorers |= {"quality": {"scorer": None, "quality_sharpness": sharpness}}
+    if base.train_on == "train":
+        scorers |= {"quality": {"scorer": None, "quality_sharpness": sharpness}}
+    else:
+        notes.append("No line led by the validation loss: the validation split is trained on.")
     usual = given.distance or ("kl" if recordings.task == "classification" else "l1")
     # A choice: scorer, normalisation, distance, prior; None: as given.
     choices: list[tuple[str | None, str | None, str | None, str]] = []

@@ -103,15 +103,20 @@ def without_terms(base: RunConfig, num_modalities: int) -> tuple[list[Variant], 
     variants, absent = [], []
     decoupling = ("reconstruction", "cycle", "margin", "orthogonality")
     for term in decoupling:
-        is_there = base.model.feature_decoupling and (term != "margin" or num_modalities > 1)
+        weight = getattr(base.objective, f"{term}_weight") * base.objective.lambda_decoupling
+        weight *= base.objective.gamma if term in ("margin", "orthogonality") else 1
+        is_there = base.model.feature_decoupling and weight > 0 and (term != "margin" or num_modalities > 1)
         if is_there:
             changes = {f"objective.{term}_weight": 0.0}
             variants.append(Variant(f"no-{term}", f"without {term}", changes))
         else:
             absent.append(term)
-    variants.append(Variant("no-nodes", "without node losses", {"objective.node_weight": 0.0}))
+    if base.objective.node_weight > 0:
+        variants.append(Variant("no-nodes", "without node losses", {"objective.node_weight": 0.0}))
+    else:
+        absent.append("node losses")
     for term, switch in (("homogeneous", "homo_gd"), ("heterogeneous", "hetero_gd")):
-        if getattr(base.model, switch) and num_modalities > 1:
+        if getattr(base.model, switch) and num_modalities > 1 and base.objective.lambda_distillation > 0:
             name = NO_HETERO.name if term == "heterogeneous" else "no-homo-gd"
             variants.append(Variant(name, f"without {term}", {f"model.{switch}": False}))
         else:
