@@ -196,19 +196,37 @@ def stack_flags(
     return check_mask(owner, argument, given, [batch, len(names)])  # (batch, node)
 
 
-def stack_quality(
-    owner: str, quality: Tensor | Mapping[str, Tensor], names: Sequence[str], batch: int, device: torch.device
-) -> Tensor:
-    """Stack a mapping from node name to () or (batch,) into (batch, node); a stacked tensor is checked only."""
-    if not isinstance(quality, Tensor):
-        check_names(owner, "teacher_quality", quality, names)
-        columns = [torch.as_tensor(quality[name], device=device) for name in names]
-        for name, column in zip(names, columns, strict=True):
-            axes = [batch] if column.dim() else []
-            check_shape(owner, f"teacher_quality[{name!r}]", column, axes, "() or (batch,)")
-        quality = torch.stack([column.expand(batch) for column in columns], dim=1)
-    axes = [len(names)] if quality.dim() == 1 else [batch, len(names)]
-    return check_shape(owner, "teacher_quality", quality, axes, "(node,) or (batch, node)")
+def stack_quality(owner: str, quality: Tensor | Mapping[str, object], names: Sequence[str], like: Tensor) -> Tensor:
+    """Stack a mapping from node name to () or (batch,) into (batch, node); a stacked tensor is checked.
+
+    Either comes back with the dtype and on the device of ``like``, (batch, ...), so that it decides neither.
+
+    Raises:
+        TypeError: if a value is not a tensor or a number, or is boolean or complex: a quality is a real number.
+        ValueError: if a name or a shape disagrees.
+    """
+    batch, argument = like.shape[0], "teacher_quality"
+    if isinstance(quality, Tensor):
+        axes = [len(names)] if quality.dim() == 1 else [batch, len(names)]
+        check_shape(owner, argument, quality, axes, "(node,) or (batch, node)")
+        return _real(owner, argument, quality, like)
+    check_names(owner, argument, quality, names)
+    columns = [_real(owner, f"{argument}[{name!r}]", quality[name], like) for name in names]
+    for name, column in zip(names, columns, strict=True):
+        check_shape(owner, f"{argument}[{name!r}]", column, [batch] if column.dim() else [], "() or (batch,)")
+    return torch.stack([column.expand(batch) for column in columns], dim=1)  # (batch, node)
+
+
+def _real(owner: str, argument: str, value: object, like: Tensor) -> Tensor:
+    """A tensor or a number with the dtype and on the device of ``like``; booleans and complex numbers are refused."""
+    wanted = f"{owner}: {argument} must be a tensor of real numbers or a number"
+    if isinstance(value, Tensor):
+        if value.dtype == torch.bool or value.is_complex():
+            raise TypeError(f"{wanted}, got {value.dtype}")
+        return value.to(device=like.device, dtype=like.dtype)
+    if isinstance(value, bool) or not isinstance(value, Real):  # NumPy's numbers are real ones too
+        raise TypeError(f"{wanted}, got {value!r}")
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 
 def check_module_names(owner: str, names: Sequence[str]) -> None:

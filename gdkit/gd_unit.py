@@ -48,6 +48,8 @@ class GDUnit(nn.Module):
 
     - ``scorer="agreement"`` finds the better teachers without labels. Take it first, with batches of 16 samples or more
       and unlabelled samples among them. It asks that nodes err in different ways; two nodes it cannot tell apart.
+      The weights of each sample depend on the rest of the batch (under several processes: on each process's part of
+      it), and one sample alone gives equal weights.
     - ``scorer=None`` with ``teacher_quality``, where held-out labels say who is good.
     - ``normalize="target"`` where scores must be learned: no weight can move to another pair of nodes.
 
@@ -178,7 +180,7 @@ class GDUnit(nn.Module):
 
         scores = self.scorer(logits, per_node, node_mask)
         if teacher_quality is not None:
-            quality = _check.stack_quality("GDUnit", teacher_quality, names, batch, self.edge_index.device)
+            quality = _check.stack_quality("GDUnit", teacher_quality, names, logits)
             scores = scores + quality[..., self.edge_index[0]]
         weights = GF.edge_weights(scores, self.edge_index, len(names), self.normalize, self.temperature, edge_mask)
         factors = weights.detach() if self.detach_weights else weights  # (batch, edge)

@@ -141,6 +141,25 @@ GD_UNIT = [
         "GDUnit: teacher_quality['vision'] must have shape (4,), got (3,); () or (batch,)",
     ),
     (
+        lambda: make()(LOGITS, FEATURES, None, torch.ones(3, dtype=torch.bool)),
+        "GDUnit: teacher_quality must be a tensor of real numbers or a number, got torch.bool",
+    ),
+    *(
+        (
+            lambda value=value: make()(
+                LOGITS, FEATURES, teacher_quality={**dict.fromkeys(NAMES, 1.0), "vision": value}
+            ),
+            f"GDUnit: teacher_quality['vision'] must be a tensor of real numbers or a number, got {came}",
+        )
+        for value, came in (
+            (None, "None"),
+            (True, "True"),
+            ([1.0], "[1.0]"),
+            (torch.ones(4, dtype=torch.bool), "torch.bool"),
+            (torch.ones(4, dtype=torch.complex64), "torch.complex64"),
+        )
+    ),
+    (
         lambda: make(logit_dim=1, distance="kl"),
         "GDUnit: distance 'kl' is always 0 on vectors of width 1; use 'l1' or 'l2'",
     ),

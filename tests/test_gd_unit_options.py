@@ -30,6 +30,30 @@ def test_no_learned_scorer_gives_equal_weights_or_those_of_the_quality():
     assert out_weight.argsort().tolist() == quality.argsort().tolist()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("given", [torch.bfloat16, torch.float32, torch.float64, torch.int64])
+def test_quality_takes_the_dtype_of_the_unit(dtype, given):
+    logits, features = (x.to(dtype) for x in inputs())
+    unit = make().to(dtype)
+    quality = torch.tensor([0, 2, 1], dtype=given)
+    named = {"language": 0.0, "vision": quality[1], "acoustic": quality[2].expand(5)}
+    outs = [unit(logits, features, teacher_quality=form) for form in (quality, named)]
+    assert all(x.dtype == dtype for out in outs for x in (out.loss, out.weights, out.distances))
+    assert torch.equal(outs[0].weights, outs[1].weights)
+
+
+def test_quality_by_name_compiles_and_exports():
+    logits, features = inputs()
+    unit = make()
+    for value in (1.0, torch.randn(5, dtype=torch.float64, requires_grad=True)):
+        quality = {"language": torch.tensor(0.5), "vision": value, "acoustic": torch.randn(5)}
+        out = unit(logits, features, None, quality)
+        compiled = torch.compile(unit, fullgraph=True, backend="eager")(logits, features, None, quality)
+        exported = torch.export.export(unit, (logits, features, None, quality)).module()
+        for other in (compiled, exported(logits, features, None, quality)):
+            torch.testing.assert_close(other.weights, out.weights)
+
+
 def test_linear_scores_under_target_never_depend_on_the_student_but_mlp_scores_do():
     # The trap of Eq. 8: under a softmax over one target's teachers the student's own term cancels.
     logits, features = inputs()
