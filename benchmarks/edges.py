@@ -12,6 +12,7 @@ Spearman's correlation of what a node gives out with its reliability) and two pi
 
 import argparse
 import csv
+import os
 import sys
 import time
 from pathlib import Path
@@ -42,39 +43,50 @@ def lines_by_row(path: Path) -> dict[tuple[str, str], list[dict[str, str]]]:
     return found
 
 
-def run(path: Path, seeds: list[int], quick: bool, kept: dict[tuple[str, str], list[dict[str, str]]]) -> None:
-    """Train every row that is not kept, and write the lines of each as they come."""
+def write(path: Path, lines: list[dict[str, str]]) -> None:
+    """Replace the file by these lines at once: whenever the run is stopped, it is whole."""
     parts = [f"{name}_{i + 1}" for name in ("accuracy", "out_weight") for i in range(6)]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    beside = path.with_name(path.name + ".tmp")
+    with beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "seed", "nodes", "rho", *parts], lineterminator="\n")
         writer.writeheader()
-        for study in studies(seeds, quick):
-            alone = None
-            for row in rows_of(study.name):
-                lines = kept.get((study.name, row.name), [])
-                if [line["seed"] for line in lines] == [str(seed) for seed in seeds]:
-                    writer.writerows(lines)
-                    columns = [f"accuracy_{i + 1}" for i in range(len(study.test.inputs))]
-                    values = torch.tensor([[float(line[column]) for column in columns] for line in lines])
-                    alone = values if alone is None else alone
-                    continue
-                start = time.perf_counter()
-                accuracy, taught = train(study, row, seeds)
-                alone = accuracy if alone is None else alone
-                fields = {**row._asdict(), "study": study.name, "row": row.name, "scorer": row.scorer or "none"}
-                fields["sharpness"] = "" if row.scorer != "agreement" and row.quality == "none" else row.sharpness
-                fields["weight"] = row.weight * study.total_weight
-                fields["drawn"] = row.drawn or (study.drawn if "100 labels" in study.name else 0)
-                for s, seed in enumerate(seeds):
-                    reliability = alone[s] if study.reliability is None else torch.tensor(study.reliability)
-                    rho = "" if row.weight == 0 else f"{spearman(taught[s], reliability):.4f}"
-                    numbers = {f"accuracy_{i + 1}": f"{value:.4f}" for i, value in enumerate(accuracy[s].tolist())}
-                    numbers |= {f"out_weight_{i + 1}": f"{value:.4f}" for i, value in enumerate(taught[s].tolist())}
-                    line = {name: fields[name] for name in COLUMNS} | numbers
-                    writer.writerow(line | {"seed": seed, "nodes": " ".join(study.test.inputs), "rho": rho})
-                file.flush()
-                mean = " ".join(f"{value:.3f}" for value in accuracy.mean(0).tolist())
-                print(f"{study.name} | {row.name} | {mean} | {time.perf_counter() - start:.0f} s", flush=True)
+        writer.writerows(lines)
+    os.replace(beside, path)
+
+
+def run(path: Path, seeds: list[int], quick: bool, kept: dict[tuple[str, str], list[dict[str, str]]]) -> None:
+    """Train every row that is not kept, and write all lines there are after each; rows of other seeds are not kept."""
+    wanted = [str(seed) for seed in seeds]
+    kept = {key: lines for key, lines in kept.items() if [line["seed"] for line in lines] == wanted}
+    done: list[dict[str, str]] = []
+    for study in studies(seeds, quick):
+        alone = None
+        for row in rows_of(study.name):
+            lines = kept.pop((study.name, row.name), [])
+            done += lines
+            if lines:
+                columns = [f"accuracy_{i + 1}" for i in range(len(study.test.inputs))]
+                values = torch.tensor([[float(line[column]) for column in columns] for line in lines])
+                alone = values if alone is None else alone
+                continue
+            start = time.perf_counter()
+            accuracy, taught = train(study, row, seeds)
+            alone = accuracy if alone is None else alone
+            fields = {**row._asdict(), "study": study.name, "row": row.name, "scorer": row.scorer or "none"}
+            fields["sharpness"] = "" if row.scorer != "agreement" and row.quality == "none" else row.sharpness
+            fields["weight"] = row.weight * study.total_weight
+            fields["drawn"] = row.drawn or (study.drawn if "100 labels" in study.name else 0)
+            for s, seed in enumerate(seeds):
+                reliability = alone[s] if study.reliability is None else torch.tensor(study.reliability)
+                rho = "" if row.weight == 0 else f"{spearman(taught[s], reliability):.4f}"
+                numbers = {f"accuracy_{i + 1}": f"{value:.4f}" for i, value in enumerate(accuracy[s].tolist())}
+                numbers |= {f"out_weight_{i + 1}": f"{value:.4f}" for i, value in enumerate(taught[s].tolist())}
+                line = {name: str(fields[name]) for name in COLUMNS} | numbers
+                done.append(line | {"seed": str(seed), "nodes": " ".join(study.test.inputs), "rho": rho})
+            write(path, done + [line for lines in kept.values() for line in lines])
+            mean = " ".join(f"{value:.3f}" for value in accuracy.mean(0).tolist())
+            print(f"{study.name} | {row.name} | {mean} | {time.perf_counter() - start:.0f} s", flush=True)
+    write(path, done)
 
 
 def main() -> None:

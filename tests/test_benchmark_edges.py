@@ -25,6 +25,19 @@ def call(monkeypatch, *arguments):
     edges.main()
 
 
+def interrupted_after_one(train):
+    """``train`` once, then an interrupt."""
+    calls = []
+
+    def called(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return train(*arguments)
+
+    return called
+
+
 def test_quick_run_writes_lines_tables_and_pictures(monkeypatch, tmp_path, capsys):
     call(monkeypatch, "--quick", "--out", tmp_path, "--images", tmp_path)
     with (tmp_path / "edges.csv").open(newline="") as file:
@@ -52,6 +65,15 @@ def test_quick_run_writes_lines_tables_and_pictures(monkeypatch, tmp_path, capsy
     call(monkeypatch, "--quick", "--resume", "--out", tmp_path, "--images", tmp_path)
     assert path.read_text() == whole
     assert capsys.readouterr().out.count("\n") == 2
+    header, *rest = whole.splitlines(keepends=True)
+    path.write_text(header + "".join(rest[2:4] + rest[6:]))  # the first row and the third are lacking
+    with monkeypatch.context() as patch:
+        patch.setattr(edges, "train", interrupted_after_one(edges.train))
+        with pytest.raises(KeyboardInterrupt):
+            call(patch, "--quick", "--resume", "--out", tmp_path, "--images", tmp_path)
+    assert path.read_text() == header + "".join(rest[:4] + rest[6:])  # nothing that was there is lost
+    assert not list(tmp_path.glob("*.tmp"))
+    path.write_text(whole)
     for picture in pictures:
         picture.unlink()
     call(monkeypatch, "--draw", "--out", tmp_path, "--images", tmp_path)
