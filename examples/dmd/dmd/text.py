@@ -177,12 +177,11 @@ def parameter_groups(task: nn.Module, config: RunConfig) -> list[dict[str, Any]]
     if not own:
         return [{"params": list(task.parameters()), "lr": config.learning_rate}]
     known = set(map(id, own))
-    # Its word embeddings alone are more weights than the rest of the task has: fused steps are several times as fast.
-    rate, fast = config.text_learning_rate, {"fused": True}
+    rate = config.text_learning_rate
     return [
         {"params": [p for p in task.parameters() if id(p) not in known], "lr": config.learning_rate},
-        {"params": [p for p in own if p.dim() > 1], "lr": rate, **fast},
-        {"params": [p for p in own if p.dim() <= 1], "lr": rate, "weight_decay": 0.0, **fast},
+        {"params": [p for p in own if p.dim() > 1], "lr": rate},
+        {"params": [p for p in own if p.dim() <= 1], "lr": rate, "weight_decay": 0.0},
     ]
 
 
