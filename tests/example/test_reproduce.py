@@ -104,8 +104,13 @@ def test_figure5(tmp_path, trained):
     table = rows(tmp_path / "figure5.csv")
     assert len(table) == 3 * 2 * 2 * 6  # forms, units, kinds of labels, edges; one epoch
     assert {row["n"] for row in table} == {"1"}
-    printed = [float(row["mean"]) for row in table if row["form"] == "as printed" and row["labels"] == "real"]
-    assert sum(printed) == pytest.approx(2.0)  # two units
+    printed = {
+        (row["unit"], row["source"], row["target"]): float(row["mean"])
+        for row in table
+        if row["form"] == "as printed" and row["labels"] == "real"
+    }
+    found = rows(tmp_path / "runs/printed/seed-1/edges.csv")
+    assert printed == pytest.approx({(r["unit"], r["source"], r["target"]): float(r["weight"]) for r in found})
     text = (tmp_path / "figure5.md").read_text()
     assert text.count("one seed cannot tell whether the labels matter") == 6
     assert (tmp_path / "figure5.png").stat().st_size < 100_000
