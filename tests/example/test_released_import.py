@@ -154,6 +154,16 @@ def test_a_part_of_a_bert_is_kept_and_left_out_with_a_warning(state, tmp_path):
         released.load(tmp_path / "run")
 
 
+def test_a_text_encoder_without_transformers_asks_for_the_extra(state, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("dmd.released_text.find_spec", lambda _: None)
+    text = {"text_model.model.embeddings.word_embeddings.weight": torch.ones(20, 11)}
+    path = write(tmp_path / "dmd.pth", state | text)
+    said = refused(capsys, path, tmp_path / "run", "--dataset", "mosei", "--num-heads", 3)
+    assert said == "error: the checkpoint's fine-tuned BERT needs transformers: install the 'text' extra\n"
+    assert not (tmp_path / "run").exists()
+    import_published(write(tmp_path / "plain.pth", state), tmp_path / "run", "mosei", num_heads=3)
+
+
 def test_a_bert_of_another_shape_is_no_bert():
     shapes = {key: value.shape for key, value in small_bert().state_dict().items()}
     assert bert_config(shapes)["hidden_size"] == 11

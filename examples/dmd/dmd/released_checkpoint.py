@@ -81,7 +81,8 @@ def import_published(
     """Write a run folder from a published checkpoint, GD-Units with equal weights: published files have none.
 
     Raises:
-        ValueError, OSError: as :func:`read_published` and :func:`sizes_of`, or the folder already holds a run.
+        ValueError, OSError: as :func:`read_published` and :func:`sizes_of`, the folder already holds a run, or the
+            checkpoint has a text encoder and transformers is not installed.
     """
     state = read_published(path)
     if holds_run(out) or (out / "config.json").exists():

@@ -27,8 +27,7 @@ class ReleasedText(nn.Module):
 
     def __init__(self, content: Mapping[str, Any], steps: int) -> None:
         super().__init__()
-        if find_spec("transformers") is None:
-            raise ValueError("the checkpoint's fine-tuned BERT needs transformers: install the 'text' extra")
+        _require_transformers()
         transformers = import_module("transformers")
         self.model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**content))
         self.steps = steps
@@ -49,11 +48,15 @@ def bert_config(shapes: Mapping[str, Iterable[int]]) -> dict[str, Any] | None:
     """The BERT that these weights (without their prefix ``text_model.model.``) are, or None if they are no whole BERT.
 
     Heads are 64 wide, as in every published BERT.
+
+    Raises:
+        ValueError: transformers is not installed, so that it cannot be told.
     """
+    _require_transformers()
     shown = {key: tuple(shape) for key, shape in shapes.items() if key not in COUNTERS}
     embeddings = [shown.get(f"embeddings.{name}_embeddings.weight", ()) for name in ("word", "position", "token_type")]
     hidden = shown.get("encoder.layer.0.intermediate.dense.weight", ())
-    if find_spec("transformers") is None or any(len(shape) != 2 for shape in (*embeddings, hidden)):
+    if any(len(shape) != 2 for shape in (*embeddings, hidden)):
         return None
     width = embeddings[0][1]
     content = {
@@ -72,3 +75,8 @@ def bert_config(shapes: Mapping[str, Iterable[int]]) -> dict[str, Any] | None:
     except ValueError:  # a width that its heads do not divide
         return None
     return content if wanted == shown else None
+
+
+def _require_transformers() -> None:
+    if find_spec("transformers") is None:
+        raise ValueError("the checkpoint's fine-tuned BERT needs transformers: install the 'text' extra")
