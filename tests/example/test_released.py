@@ -70,6 +70,21 @@ def test_replay_names_what_a_case_lacks():
         released.replay(case)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": np.array("heads: 2")}, r"replay: 'config' must be the repr of a dict, got 'heads: 2'"),
+        ({"config": np.array("{'dim': 2}")}, r"replay: 'config' must be a dict with 'heads', got"),
+        ({"config": np.array("{'heads': 0}")}, r"replay: 'heads' of config must be an int of at least 1, got 0"),
+        ({"homo.state.W_edge.bias": np.zeros(7)}, r"replay: homo\.state\.W_edge\.bias must be of shape .* got \(7,\)"),
+        ({"hetero.state.W_logit.bias": np.zeros(())}, r"replay: hetero\.state\.W_logit\.\w+ must be of shape"),
+    ],
+)
+def test_replay_names_what_a_case_has_wrong(change, message):
+    with pytest.raises(ValueError, match=message):
+        released.replay(golden("dmd_equal_width") | change)
+
+
 def test_replay_leaves_out_what_the_published_program_does_not_compute():
     case = golden("dmd_equal_width") | {"out.nothing": np.zeros(3)}
     assert "out.nothing" not in released.replay(case)

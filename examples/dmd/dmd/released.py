@@ -38,7 +38,8 @@ def replay(case: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         under the same keys.
 
     Raises:
-        ValueError: the case lacks a key, or its weights are not those of the published network.
+        ValueError: the case lacks a key, its config cannot be read, or its weights are not those of the published
+            network.
     """
     for key in ("config", "in.labels", *INPUTS.values()):
         if key not in case:
@@ -69,7 +70,7 @@ def replay(case: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _task_of(case: Mapping[str, np.ndarray]) -> ReleasedTask:
     """The network and objective of a case, with its weights, in evaluation mode."""
-    written = ast.literal_eval(str(np.asarray(case["config"])[()]))
+    heads = _heads(str(np.asarray(case["config"])[()]))
 
     def state(part: str) -> dict[str, Tensor]:
         prefix = f"{part}.state."
@@ -84,15 +85,36 @@ def _task_of(case: Mapping[str, np.ndarray]) -> ReleasedTask:
         if missing := [key for key in UNIT_KEYS if key not in published[short]]:
             raise ValueError(f"replay: the case lacks {', '.join(f'{short}.state.{key}' for key in missing)}")
     shapes = {key: value.shape for key, value in published["model"].items()}
-    hidden = {f"{unit}_dim": published[short]["W_logit.bias"].shape[0] for short, unit in UNITS.items()}
-    config = infer_config(shapes, num_heads=int(written["heads"]), **hidden)
+    hidden = {f"{unit}_dim": published[short]["W_logit.bias"].numel() for short, unit in UNITS.items()}
+    config = infer_config(shapes, num_heads=heads, **hidden)
+    if config.dim % heads:
+        raise ValueError(f"replay: the weights are {config.dim} wide, which the {heads} heads of config do not divide")
     check_keys(shapes, config)
     task = ReleasedTask(ReleasedNetwork(config), ReleasedObjective())
     task.model.load_state_dict(to_network(published["model"], config))
     for short, unit in UNITS.items():
+        wanted = task.units[unit].state_dict()
+        for key, ours in UNIT_KEYS.items():
+            shape, own = tuple(published[short][key].shape), tuple(wanted[ours].shape)
+            if shape != own:
+                raise ValueError(f"replay: {short}.state.{key} must be of shape {own}, got {shape}")
         weights = {ours: published[short][key] for key, ours in UNIT_KEYS.items()}
         task.units[unit].scorer.load_state_dict({key.removeprefix("scorer."): x for key, x in weights.items()})
     return task.eval()
+
+
+def _heads(config: str) -> int:
+    """The number of heads in a case's config."""
+    try:
+        written = ast.literal_eval(config)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:  # all that ast names
+        raise ValueError(f"replay: 'config' must be the repr of a dict, got {config[:60]!r}") from error
+    if not isinstance(written, dict) or "heads" not in written:
+        raise ValueError(f"replay: 'config' must be a dict with 'heads', got {config[:60]!r}")
+    heads = written["heads"]
+    if not isinstance(heads, int) or heads < 1:
+        raise ValueError(f"replay: 'heads' of config must be an int of at least 1, got {heads!r}")
+    return heads
 
 
 def _published_outputs(network: ReleasedNetwork, out: ReleasedOutput) -> dict[str, Tensor]:
