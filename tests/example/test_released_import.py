@@ -182,6 +182,14 @@ def test_every_missing_extra_and_misshapen_key_is_named(state, tmp_path, capsys)
     assert not (tmp_path / "run").exists()
 
 
+def test_an_absurd_layer_is_named(state, tmp_path, capsys):
+    state["trans_l_mem.layers.999999999.fc1.bias"] = torch.ones(1)
+    path = write(tmp_path / "dmd.pth", state)
+    said = refused(capsys, path, tmp_path / "run", "--dataset", "mosei", "--num-heads", 3)
+    assert "1 not of this network: trans_l_mem.layers.999999999.fc1.bias" in said
+    assert "missing: " in said
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

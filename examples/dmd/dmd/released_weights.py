@@ -122,12 +122,12 @@ def infer_config(shapes: Mapping[str, Iterable[int]], **options: Any) -> Release
         sizes["input_dims"][name], sizes["kernel_size"][name] = width, kernel
         sizes["steps"][name] = kept + kernel - 1
     numbers = [re.match(r"(?:self_attentions|trans)_(.*)\.layers\.(\d+)\.", key) for key in shown]
-    layers = Counter({"memory": 0, "other": 0})
+    # Distinct numbers, not the largest: one absurd number in a foreign file must not build as many layers.
+    layers: dict[str, set[str]] = {"memory": set(), "other": set()}
     for match in filter(None, numbers):
-        kind = "memory" if match[1].endswith("_mem") else "other"
-        layers[kind] = max(layers[kind], int(match[2]) + 1)
-    sizes["num_layers"] = layers["other"] or defaults.num_layers
-    sizes["memory_layers"] = layers["memory"] or max(sizes["num_layers"], 3)
+        layers["memory" if match[1].endswith("_mem") else "other"].add(match[2])
+    sizes["num_layers"] = len(layers["other"]) or defaults.num_layers
+    sizes["memory_layers"] = len(layers["memory"]) or max(sizes["num_layers"], 3)
     return ReleasedConfig(**({"dim": dim} | sizes | options))
 
 
