@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import sys
 import time
 from pathlib import Path
@@ -72,7 +73,11 @@ def train_epoch(task: ReleasedTask, loader: DataLoader[Batch], optimizer: torch.
 
 
 def train(recordings: Recordings, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train, read the test split once, and return the content of results.json."""
+    """Train, read the test split once, and return the content of results.json.
+
+    Raises:
+        FloatingPointError: the validation split cannot be judged, or its error is not finite.
+    """
     torch.manual_seed(arguments.seed)
     task = ReleasedTask(ReleasedNetwork(network_config(recordings, arguments)), ReleasedObjective())
     accelerator = Accelerator(cpu=arguments.device == "cpu")
@@ -88,7 +93,12 @@ def train(recordings: Recordings, arguments: argparse.Namespace) -> dict[str, An
     for epoch in range(1, arguments.epochs + 1):
         started, worked = time.perf_counter(), time.process_time()
         loss = train_epoch(task, loader, optimizer, arguments.step_every)
-        mae = evaluate(task, valid, recordings, "valid", accelerator)["metrics"]["mae"]
+        try:
+            mae = evaluate(task, valid, recordings, "valid", accelerator)["metrics"]["mae"]
+        except ValueError as error:  # so are predictions refused that are not finite
+            raise FloatingPointError(f"epoch {epoch}, training loss {loss}, split valid: {error}") from error
+        if not math.isfinite(mae):
+            raise FloatingPointError(f"epoch {epoch}, training loss {loss}: the MAE of valid must be finite, got {mae}")
         scheduler.step(mae)
         seconds, work = time.perf_counter() - started, time.process_time() - worked
         history.append({"epoch": epoch, "loss": loss, "valid_mae": mae, "seconds": seconds, "cpu_seconds": work})
@@ -121,7 +131,24 @@ def train(recordings: Recordings, arguments: argparse.Namespace) -> dict[str, An
     }
 
 
-def main() -> None:
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Refuse what no recipe can be.
+
+    Raises:
+        ValueError: naming the option and its value.
+    """
+    for name in ("epochs", "batch_size", "step_every"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(arguments, name)}")
+    if not 0 < arguments.learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be above 0 and finite, got {arguments.learning_rate}")
+    if arguments.attention_dropout is not None and not 0 <= arguments.attention_dropout < 1:
+        raise ValueError(f"attention_dropout must be in [0, 1), got {arguments.attention_dropout}")
+    if not 0 <= arguments.seed < 2**32:
+        raise ValueError(f"seed must be in [0, 2**32), got {arguments.seed}")
+
+
+def main(given: list[str] | None = None) -> None:
     """Parse, check, train, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="an MMSA .pkl file, or 'synthetic'")
@@ -133,16 +160,17 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--attention-dropout", type=float, help="one rate for all, where not the published ones")
     parser.add_argument("--device", choices=("auto", "cpu"), default="cpu")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     with one_line_errors():
-        for name in ("epochs", "batch_size", "step_every"):
-            if getattr(arguments, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(arguments, name)}")
+        check_arguments(arguments)
         recordings = load(arguments.data)
         network_config(recordings, arguments)
         if (writable_folder(arguments.out) / "results.json").is_file():
             raise ValueError(f"{arguments.out} already holds a run")
-    results = train(recordings, arguments)
+    try:
+        results = train(recordings, arguments)
+    except FloatingPointError as error:
+        sys.exit(f"error: {error}")
     write_json(arguments.out / "results.json", results)
     wall, work = results["seconds_per_epoch"], results["cpu_seconds_per_epoch"]
     print(f"\n{results_table(results)}\n{wall:.1f} s an epoch, of which {work:.1f} s on the CPU")
