@@ -75,7 +75,11 @@ def prepare(arguments: list[str]) -> tuple[list[str], Job, list[RunConfig], list
     base = full_model(parsed.config, parsed.data, parsed.set)
     recordings = only(recordings_for(base), base.modalities)
     out = Path(parsed.out or f"runs/reproduce/{Path(parsed.data).stem}")
-    command = f"python examples/dmd/reproduce.py {shlex.join(arguments)}"
+    # For the record, which may be published: without the folders of this machine.
+    shown = shlex.join(arguments)
+    for path in filter(None, (parsed.data, parsed.config, parsed.out)):
+        shown = shown.replace(path, Path(path).name)
+    command = f"python examples/dmd/reproduce.py {shown}"
     dataset = parsed.dataset or recognise(recordings)
     job = Job(base, recordings, parsed.seeds, out, dataset, parsed.ranking, command)
     what = list(WHAT) if "all" in parsed.what else list(dict.fromkeys(parsed.what))
