@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,11 +97,12 @@ def main(arguments: list[str]) -> None:
     with one_line_errors():
         what, job, runs, missing, jobs = prepare(arguments)
     print(f"{len(runs)} runs, {len(runs) - len(missing)} of them finished; into {job.out}", flush=True)
-    try:
+    failures: list[str] | None = None
+    with suppress(KeyboardInterrupt):
         failures = train_all(missing, jobs, len(runs))
-    except KeyboardInterrupt:
+    if failures is None:  # said here, where nothing holds on to the processes any more
         print("\ninterrupted; finished runs are kept: the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(130)
     if failures:
         print(f"error: {len(failures)} of {len(runs)} runs failed; log.txt of each says more:", file=sys.stderr)
         print("\n".join(failures), file=sys.stderr)

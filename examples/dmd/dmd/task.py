@@ -68,8 +68,10 @@ class TaskConfig:
         lambda_decoupling: the paper's lambda_1.
         lambda_distillation: the paper's lambda_2.
         gamma: weight of margin and orthogonality inside the decoupling loss.
-        reconstruction_weight, cycle_weight, margin_weight, orthogonality_weight: further factors of the four terms of
-            the decoupling loss; 0 leaves one out.
+        reconstruction_weight: further factor of Eq. 2 in the decoupling loss; 0 leaves the term out.
+        cycle_weight: the same of Eq. 3.
+        margin_weight: the same of Eq. 4.
+        orthogonality_weight: the same of Eq. 5.
         margin: alpha of the triplet loss.
         proportional_margin: make that margin proportional to the distance of the labels (regression).
         orthogonality: "hinge", "absolute", "squared" or "signed" (as printed).
