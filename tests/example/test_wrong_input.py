@@ -74,7 +74,10 @@ OPTIONS = [
     (["--model.standardize", "nope"], "model.standardize"),
     (["--objective.distillation.distance", "kl"], "distance 'kl' is always 0 on vectors of width 1"),
     (["--objective.distillation.distance", "cosine"], "distance 'cosine' is only a sign on vectors of width 1"),
-    (["--objective.distillation.scorer", "nope"], "scorer must be one of 'linear', 'mlp', 'free', 'agreement', got 'nope'"),
+    (
+        ["--objective.distillation.scorer", "nope"],
+        "scorer must be one of 'linear', 'mlp', 'free', 'agreement', got 'nope'",
+    ),
     (["--objective.distillation.prior", "[1, 2]"], "prior must have shape (6,), got (2,)"),
     (["--data", "nope"], "data must be 'smartwatch', 'synthetic', or the path of a .pkl or .npz file, got 'nope'"),
     (["--data", "gone.pkl"], "no data file at gone.pkl"),
