@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -139,6 +140,7 @@ def _spread(runs: Sequence[RunConfig], jobs: int, done: Callable[[RunConfig, str
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end without a traceback; the command says what happened
+    tqdm.set_lock(threading.RLock())  # its own is shared between processes, and would outlive one that is ended
     torch.set_num_threads(1)
 
 
