@@ -10,6 +10,7 @@ import reproduce
 from dmd.config import RunConfig
 from dmd.data import load, synthetic
 from dmd.reproduce import campaign
+from dmd.reproduce.outcomes import best_on_validation, linear_outcomes
 from dmd.reproduce.plans import TABLES, plan_table
 from dmd.reproduce.published import comparability, paper_numbers, recognise
 from dmd.reproduce.variants import changed, published_prior, ranked
@@ -119,6 +120,32 @@ def test_classification_in_two_processes(tmp_path, monkeypatch, capsys):
     assert "| network | n | accuracy | f1_macro | accuracy − DMD | p | p (Holm) |" in said
     assert "GD-Unit: with against without" in said
     assert "epoch   1" in (tmp_path / "runs/mult-gd/seed-1/log.txt").read_text()
+
+
+def test_linear_lines_have_the_labels_that_the_runs_have():
+    base = RunConfig(data="synthetic")
+    whole = linear_outcomes(base, [1, 2])
+    assert whole.keys() == {"language", "vision", "acoustic", "all"}
+    assert {outcome.predictions.shape for outcome in whole.values()} == {(1, 16)}  # the same for every seed
+    best = best_on_validation([whole[name] for name in RECORDINGS.names], "mosi")
+    assert best.valid == min(whole[name].valid for name in RECORDINGS.names)
+    few = linear_outcomes(replace(base, labelled_fraction=0.5), [1, 2])["all"]
+    assert few.predictions.shape == (2, 16)
+    assert few.metrics[0] != few.metrics[1]  # other labels
+    both = linear_outcomes(replace(base, train_on="train+valid", keep="last"), [1])["all"]
+    assert both.valid == whole["all"].valid  # judged by what has not seen the validation split
+    assert both.metrics != whole["all"].metrics
+    assert linear_outcomes(replace(base, modalities=["vision"]), [1]).keys() == {"vision", "all"}
+
+
+def test_where_training_reads_validation_the_linear_models_say_what_is_strongest(tmp_path, trained):
+    options = [*OPTIONS, "train_on=train+valid", "keep=last", "modalities=[vision, acoustic]"]
+    reproduce.main(["table1", *options, "--seeds", "1", "--out", str(tmp_path)])
+    assert len(trained) == 6
+    names = list(dict.fromkeys(row["network"] for row in rows(tmp_path / "table1.csv")))
+    strongest = names[1].removeprefix("linear, strongest modality ")
+    assert names[2] == f"transformer, strongest modality {strongest}"
+    assert names[3:] == ["early fusion", "MulT", "DMD without GD", "DMD"]
 
 
 # When something is wrong

@@ -88,9 +88,8 @@ def linear_outcomes(config: RunConfig, seeds: Sequence[int]) -> dict[str, Outcom
     metric, labelled = SELECTION[recordings.metrics][0], is_labelled(recordings.splits["test"])
     outcomes: dict[str, Outcome] = {}
     for seed in seeds if config.labelled_fraction < 1 else seeds[:1]:
-        options = {"modalities": config.modalities, "labelled_fraction": config.labelled_fraction, "seed": seed}
-        judged = for_training(recordings, **options)
-        fitted = for_training(recordings, **options, train_on=config.train_on)
+        fitted = for_training(recordings, replace(config, seed=seed))
+        judged = for_training(recordings, replace(config, seed=seed, train_on="train"))
         by_train = linear_predictions(judged)
         for name, predicted in (by_train if config.train_on == "train" else linear_predictions(fitted)).items():
             valid, test = judged.splits["valid"].labels, judged.splits["test"].labels
