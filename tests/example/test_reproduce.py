@@ -10,6 +10,7 @@ import reproduce
 from dmd.config import RunConfig
 from dmd.data import load, synthetic
 from dmd.reproduce import campaign
+from dmd.reproduce.edges import forms
 from dmd.reproduce.outcomes import best_on_validation, linear_outcomes
 from dmd.reproduce.plans import TABLES, plan_table
 from dmd.reproduce.published import comparability, paper_numbers, recognise
@@ -92,8 +93,8 @@ def test_table3_shares_its_runs_and_repeats_none(tmp_path, trained, capsys):
 
 def test_figure5(tmp_path, trained):
     reproduce.main(["figure5", *OPTIONS, "--seeds", "1", "--out", str(tmp_path)])
-    forms = ("printed", "printed-prior", "full")
-    assert sorted(trained) == sorted(f"{form}{labels}/seed-1" for form in forms for labels in ("", "-shuffled"))
+    names = ("printed", "printed-prior", "full")
+    assert sorted(trained) == sorted(f"{name}{labels}/seed-1" for name in names for labels in ("", "-shuffled"))
     table = rows(tmp_path / "figure5.csv")
     assert len(table) == 3 * 2 * 2 * 6  # forms, units, kinds of labels, edges; one epoch
     assert {row["n"] for row in table} == {"1"}
@@ -249,6 +250,10 @@ def test_the_printed_point_is_the_configuration_where_that_is_printed():
     printed = changed(RunConfig(), {"objective.distillation.normalize": "graph"})
     rows = plan_table("units", printed, RECORDINGS).rows
     assert [row.cells[:2] for row in rows if row.title] == [("linear", "graph")]
+    titles = [form.title for form in forms(printed, RECORDINGS.names, None)]
+    assert titles == ["as printed (the configuration)"]
+    titles = [form.title for form in forms(RunConfig(), RECORDINGS.names, None)]
+    assert titles == ["as printed", "as configured"]
 
 
 def test_published_prior():

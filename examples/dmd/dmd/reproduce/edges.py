@@ -47,6 +47,11 @@ def forms(base: RunConfig, names: Sequence[str], ranking: Sequence[str] | None) 
         choices.append(("printed-prior", "with the published prior", PRINTED | prior))
     if all(changed(base, changes) != base for _, _, changes in choices):
         choices.append((FULL.name, "as configured", {}))
+    else:
+        choices = [
+            (name, f"{title} (the configuration)" if changed(base, changes) == base else title, changes)
+            for name, title, changes in choices
+        ]
     return [
         Form(
             title,

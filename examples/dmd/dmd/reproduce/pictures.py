@@ -122,6 +122,8 @@ def edges_picture(panels: Sequence[Sequence[Mapping[str, Any]]], graph: Distilla
             if legend is not None:
                 legend.remove()
             ax.title.set_fontsize(9)
+            if len(panel["epochs"]) == 1:
+                ax.set_xticks(panel["epochs"])
             ax.label_outer()
     columns = 6 if graph.num_edges <= 12 else 8
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8, handlelength=3)
