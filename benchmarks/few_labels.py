@@ -25,8 +25,8 @@ from dmd.config import RunConfig, config_parser, run_config
 from dmd.metrics import SELECTION
 from dmd.reproduce.campaign import check, plan_runs, recordings_for, run_folder, train_all, unfinished
 from dmd.reproduce.edges import NO_PRIOR
-from dmd.reproduce.statistics import mean_std
 from dmd.reproduce.variants import NO_GD, Variant
+from dmd.spread import mean_std
 
 GD = "objective.distillation"
 # What the rows share, whatever the configuration says: weights that sum to 1, no prior, no labels of validation.

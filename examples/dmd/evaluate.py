@@ -12,9 +12,10 @@ from dmd.checkpoint import load_for, read_config
 from dmd.command import one_line_errors, with_underscores, writable_file
 from dmd.data import make_loader
 from dmd.evaluation import evaluate, is_labelled
-from dmd.missing_report import judge_missing, mean_and_std, write_missing
+from dmd.missing_report import judge_missing, write_missing
 from dmd.report import write_json, write_predictions_csv
 from dmd.runs import saved_seeds
+from dmd.spread import mean_std
 
 
 def prepare(
@@ -96,7 +97,7 @@ def main(arguments: list[str]) -> None:
     if not accelerator.is_main_process:
         return
     for name in metrics[seed]:
-        mean, std = mean_and_std([one[name] for one in metrics.values()])
+        mean, std = mean_std([one[name] for one in metrics.values()])
         print(f"{name:16} {mean:.4f}" + (f" ± {std:.4f} (n = {len(metrics)} seeds)" if len(metrics) > 1 else ""))
     if missing:
         path = given["root"] / f"missing_{split}"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from .augmentation import drop_modalities, stretch
 from .layers import InputAdapter, check_input_options
 from .options import ModelConfig
-from .statistics import masked_statistics
+from .signal_statistics import masked_statistics
 
 
 class MaskedBatchNorm(nn.Module):

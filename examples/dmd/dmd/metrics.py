@@ -7,16 +7,27 @@ non-negative" keeps all. Both are here, each under its own name.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, Metric, MetricCollection, PearsonCorrCoef
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
-from torchmetrics.wrappers import LambdaInputTransformer
+from torchmetrics import MeanAbsoluteError, MetricCollection
+
+from .metric_parts import (
+    Correlation,
+    accuracy,
+    applied,
+    binned,
+    clipped,
+    double,
+    f1,
+    is_nonnegative,
+    is_positive,
+    is_positive_or_ignored,
+    rounded,
+)
 
 SELECTION = {"mosi": ("mae", "min"), "sims": ("mae", "min"), "accuracy": ("accuracy", "max")}
 
@@ -43,7 +54,6 @@ MMSA_NAMES = {
 }
 
 NAMES = {suite: tuple(names) for suite, names in MMSA_NAMES.items()} | {"accuracy": ("accuracy", "f1_macro")}
-IGNORED = -100  # the class of samples that count in no metric
 
 
 def metric_collection(suite: str, num_classes: int | None = None, **options: Any) -> MetricCollection:
@@ -70,28 +80,28 @@ def metric_collection(suite: str, num_classes: int | None = None, **options: Any
     if suite == "accuracy":
         if num_classes is None:
             raise ValueError("metric_collection needs num_classes for 'accuracy', got None")
-        metrics = {"accuracy": _accuracy(num_classes, options), "f1_macro": _f1(num_classes, "macro", options)}
+        metrics = {"accuracy": accuracy(num_classes, options), "f1_macro": f1(num_classes, "macro", options)}
     elif suite == "mosi":
-        neg_pos, neg_nonneg = (_is_positive, _is_positive_or_ignored), (_is_nonnegative, _is_nonnegative)
+        neg_pos, neg_nonneg = (is_positive, is_positive_or_ignored), (is_nonnegative, is_nonnegative)
         metrics = {
-            "mae": _of(MeanAbsoluteError(**options), _double),
-            "corr": _of(Correlation(**options), _double),
-            "acc2_neg_pos": _of(_accuracy(2, options), *neg_pos),
-            "acc2_neg_nonneg": _of(_accuracy(2, options), *neg_nonneg),
-            "f1_neg_pos": _of(_f1(2, "weighted", options), *neg_pos),
-            "f1_neg_nonneg": _of(_f1(2, "weighted", options), *neg_nonneg),
+            "mae": applied(MeanAbsoluteError(**options), double),
+            "corr": applied(Correlation(**options), double),
+            "acc2_neg_pos": applied(accuracy(2, options), *neg_pos),
+            "acc2_neg_nonneg": applied(accuracy(2, options), *neg_nonneg),
+            "f1_neg_pos": applied(f1(2, "weighted", options), *neg_pos),
+            "f1_neg_nonneg": applied(f1(2, "weighted", options), *neg_nonneg),
         }
         for limit in (1, 2, 3):
-            accuracy = _accuracy(2 * limit + 1, options)
-            metrics[f"acc{2 * limit + 1}"] = _of(accuracy, partial(_rounded, limit=limit))
+            name, to_classes = f"acc{2 * limit + 1}", partial(rounded, limit=limit)
+            metrics[name] = applied(accuracy(2 * limit + 1, options), to_classes)
     elif suite == "sims":
         metrics = {
-            "mae": _of(MeanAbsoluteError(**options), _clipped),
-            "corr": _of(Correlation(**options), _clipped),
-            "acc2_nonpos_pos": _of(_accuracy(2, options), _is_positive),
-            "f1_nonpos_pos": _of(_f1(2, "weighted", options), _is_positive),
-            "acc3": _of(_accuracy(3, options), partial(_binned, edges=(-0.1, 0.1))),
-            "acc5": _of(_accuracy(5, options), partial(_binned, edges=(-0.7, -0.1, 0.1, 0.7))),
+            "mae": applied(MeanAbsoluteError(**options), clipped),
+            "corr": applied(Correlation(**options), clipped),
+            "acc2_nonpos_pos": applied(accuracy(2, options), is_positive),
+            "f1_nonpos_pos": applied(f1(2, "weighted", options), is_positive),
+            "acc3": applied(accuracy(3, options), partial(binned, edges=(-0.1, 0.1))),
+            "acc5": applied(accuracy(5, options), partial(binned, edges=(-0.7, -0.1, 0.1, 0.7))),
         }
     else:
         raise ValueError(f"suite must be 'mosi', 'sims' or 'accuracy', got {suite!r}")
@@ -157,100 +167,3 @@ def _tensor(values: np.ndarray, suite: str) -> Tensor:
     """A tensor of classes, or of numbers in their own precision: a float32 label of 0.1 is to equal the edge 0.1."""
     is_known = values.dtype.type in (np.float16, np.float32, np.float64)
     return torch.tensor(values.astype(np.int64 if suite == "accuracy" else values.dtype.type if is_known else float))
-
-
-class Correlation(PearsonCorrCoef):
-    """Pearson's correlation, NaN where predictions or labels are constant.
-
-    The library takes the rounding of a mean of constants for a spread, and cannot join a process without samples.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.add_state("lowest", torch.full((2,), torch.inf), dist_reduce_fx="min")
-        self.add_state("highest", torch.full((2,), -torch.inf), dist_reduce_fx="max")
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Take a batch, (batch,) each."""
-        if len(preds):
-            super().update(preds, target)
-            lowest, highest = torch.stack([preds, target]).aminmax(dim=1)
-            self.lowest, self.highest = torch.minimum(self.lowest, lowest), torch.maximum(self.highest, highest)
-
-    def compute(self) -> Tensor:
-        """The correlation of all batches, a scalar."""
-        is_constant = (self.lowest >= self.highest).any()
-        return torch.full((), torch.nan, device=self.lowest.device) if is_constant else super().compute()
-
-
-class _OfAnyNumber:
-    """Takes batches without a sample, and is NaN over no sample at all."""
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        if len(preds):
-            super().update(preds, target)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def compute(self) -> Tensor:
-        counted = (self.tp + self.fn).sum()  # pyright: ignore[reportAttributeAccessIssue]
-        value = super().compute()  # pyright: ignore[reportAttributeAccessIssue]
-        return torch.where(counted > 0, value, torch.nan)
-
-
-class _Accuracy(_OfAnyNumber, MulticlassAccuracy):
-    pass
-
-
-class _F1(_OfAnyNumber, MulticlassF1Score):
-    pass
-
-
-def _accuracy(num_classes: int, options: dict[str, Any]) -> Metric:
-    """Share of the samples whose class is right."""
-    metric = _Accuracy(num_classes, average="micro", ignore_index=IGNORED, validate_args=False, **options)
-    return metric.set_dtype(torch.float64)
-
-
-def _f1(num_classes: int, average: str, options: dict[str, Any]) -> Metric:
-    """F1 over the classes: "weighted" by how often the truth has each, or the plain mean ("macro").
-
-    A class that neither predictions nor labels have counts in no mean.
-    """
-    metric = _F1(num_classes, average=average, ignore_index=IGNORED, validate_args=False, **options)  # pyright: ignore
-    return metric.set_dtype(torch.float64)
-
-
-def _of(
-    metric: Metric, of_predictions: Callable[[Tensor], Tensor], of_labels: Callable[[Tensor], Tensor] | None = None
-) -> Metric:
-    """A metric of functions of the predictions and labels; of the same one, where there is only one."""
-    return LambdaInputTransformer(metric.set_dtype(torch.float64), of_predictions, of_labels or of_predictions)
-
-
-def _double(x: Tensor) -> Tensor:
-    return x.double()
-
-
-def _clipped(x: Tensor) -> Tensor:
-    return x.clamp(-1, 1).double()
-
-
-def _is_positive(x: Tensor) -> Tensor:
-    return (x > 0).long()
-
-
-def _is_nonnegative(x: Tensor) -> Tensor:
-    return (x >= 0).long()
-
-
-def _is_positive_or_ignored(x: Tensor) -> Tensor:
-    return torch.where(x == 0, IGNORED, (x > 0).long())
-
-
-def _rounded(x: Tensor, limit: int) -> Tensor:
-    """Classes 0 to 2 * limit; a half goes to the even number."""
-    return x.clamp(-limit, limit).round().long() + limit
-
-
-def _binned(x: Tensor, edges: tuple[float, ...]) -> Tensor:
-    """Bins closed on the right. Edges take the precision of x, so that a float32 0.1 equals the edge 0.1."""
-    return torch.bucketize(x.contiguous(), torch.tensor(edges, dtype=x.dtype, device=x.device))

@@ -22,6 +22,7 @@ from .metrics import NAMES, SELECTION
 from .missing import FORMULAS, missing_cases, num_cases
 from .pictures import COLORS
 from .report import write_text
+from .spread import mean_std
 
 CASE = ("protocol", "kept", "rate", "seed")  # what tells one row from another
 
@@ -132,15 +133,8 @@ def draw_missing(path: Path, runs: Mapping[int, Rows], suite: str) -> None:
     figure.savefig(path, dpi=130)
 
 
-def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
-    """Over what is defined; the deviation (n - 1) of fewer than two values is NaN."""
-    defined = [value for value in values if math.isfinite(value)]
-    mean = float(np.mean(defined)) if defined else math.nan
-    return mean, float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
-
-
 def _spread(rows: Rows, metric: str) -> tuple[float, float]:
-    return mean_and_std([row[metric] for row in rows])
+    return mean_std([row[metric] for row in rows])
 
 
 def _cell(mean: float, std: float) -> str:

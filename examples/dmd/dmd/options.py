@@ -30,7 +30,7 @@ class ModelConfig:
         stem_stride: keep the maximum of this many consecutive steps after each of them.
         readout: sequence to vector: "mean", "mean_max" (both, side by side) or "attention" (a learned weighted mean).
         wide: add to each modality's predictions, and to the joint and the fused one, a linear map of statistics of its
-            input ("wide and deep"): "moments", or "signal" for raw signals; see dmd/statistics.py; null: none.
+            input ("wide and deep"): "moments", or "signal" for raw signals; see dmd/signal_statistics.py; null: none.
         wide_dropout: of these statistics.
         vote: outside training, the output is the mean of the fused prediction and those of all parts that the sample
             has (of classes: of their log-probabilities), so that one weak modality cannot drag the others down.

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .data import Recordings
 from .pictures import write_pictures
+from .spread import mean_std
 
 __all__ = [
     "results_table",
@@ -150,13 +151,8 @@ def summary_table(results: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, 
 
 
 def _statistics(values: Sequence[float | None]) -> dict[str, Any]:
-    numbers = [math.nan if value is None else float(value) for value in values]
-    defined = [value for value in numbers if math.isfinite(value)]
-    return {
-        "mean": float(np.mean(defined)) if defined else math.nan,
-        "std": float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan,
-        "values": numbers,
-    }
+    mean, std = mean_std(values)
+    return {"mean": mean, "std": std, "values": [math.nan if value is None else float(value) for value in values]}
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .front import MaskedBatchNorm
-from .statistics import statistics_width
+from .signal_statistics import statistics_width
 
 
 def wide_layers(

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import RunConfig
 from .campaign import run_folder
-from .statistics import holm
+from .inference import holm
 from .tables import number, p_is, p_text
 from .variants import FULL, Variant, changed, published_prior
 

@@ -15,12 +15,12 @@ from gdkit import DistillationGraph
 from ..config import RunConfig
 from ..data import Recordings
 from ..report import write_text
+from ..spread import mean_std
 from . import edges, embeddings, tables
 from .outcomes import labels_of_test, linear_outcomes, read_variant, row_outcome
 from .pictures import edges_picture, embedding_picture, save, table_picture
 from .plans import TABLES, plan_table
 from .published import comparability, paper_numbers
-from .statistics import mean_std
 from .variants import FULL, Variant, published_prior, ranked
 
 if TYPE_CHECKING:

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from ..metrics import SELECTION
-from .outcomes import Outcome
-from .plans import Table
-from .published import METRICS, Numbers
-from .statistics import (
+from ..spread import mean_std
+from .inference import (
     NUM_FLIPS,
     NUM_RESAMPLES,
     bootstrap_interval,
     holm,
-    mean_std,
     resampling_counts,
     sample_errors,
     sign_flip_test,
 )
+from .outcomes import Outcome
+from .plans import Table
+from .published import METRICS, Numbers
 
 SHOWN = {
     "mosi": ("mae", "corr", "acc7", "acc2_neg_pos", "f1_neg_pos"),

@@ -7,10 +7,9 @@ import pytest
 from dmd.metrics import NAMES, compute_metrics
 from dmd.reproduce import edges
 from dmd.reproduce.embeddings import neighbourhood
-from dmd.reproduce.statistics import (
+from dmd.reproduce.inference import (
     bootstrap_interval,
     holm,
-    mean_std,
     resampled_metric,
     resampling_counts,
     sample_errors,
@@ -81,12 +80,6 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
-
-
-def test_mean_std():
-    assert mean_std([1.0, 3.0, math.nan]) == pytest.approx((2.0, math.sqrt(2)))
-    assert mean_std([5.0]) == pytest.approx((5.0, math.nan), nan_ok=True)
-    assert mean_std([]) == pytest.approx((math.nan, math.nan), nan_ok=True)
 
 
 def test_errors_of_classes():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from dmd.statistics import NUM_FREQUENCIES, SMALLEST, masked_statistics, statistics_width
+from dmd.signal_statistics import NUM_FREQUENCIES, SMALLEST, masked_statistics, statistics_width
 
 from gdkit.testing import check_padding_invariance
 

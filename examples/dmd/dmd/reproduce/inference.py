@@ -10,13 +10,6 @@ NUM_RESAMPLES = 2000
 NUM_FLIPS = 10_000
 
 
-def mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (n - 1) over the seeds; NaN where undefined."""
-    defined = [value for value in values if np.isfinite(value)]
-    mean = float(np.mean(defined)) if defined else np.nan
-    return mean, float(np.std(defined, ddof=1)) if len(defined) > 1 else np.nan
-
-
 def resampling_counts(num_samples: int, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> np.ndarray:
     """How often each sample is in each bootstrap resample, (resample, sample); rows sum to the number of samples."""
     generator = np.random.default_rng(seed)
