@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from dmd.augmentation import drop_modalities
-from dmd.front import ConvolutionStem, MaskedBatchNorm
+from dmd.front import ConvolutionStem
 from dmd.layers import (
     FeatureFusion,
     InputAdapter,
-    Readout,
+    MaskedBatchNorm,
     ResidualHead,
     masked_mean,
     per_modality,
 )
+from dmd.readout import Readout
 from torch.nn import functional as F
 
 from gdkit.testing import check_padding_invariance, check_permutation_equivariance
@@ -143,6 +144,16 @@ def test_readout_sees_no_padding(kind):
     readout(x, mask).sum().backward()
     assert x.grad.isfinite().all()
     assert not x.grad[~mask].any()
+
+
+def test_normalised_readout_is_that_of_rectified_batch_norm():
+    readout, norm = Readout(4, "mean_max", normalize=True), torch.nn.BatchNorm1d(4)
+    x, mask = 3 + 2 * torch.randn(3, 5, 4), torch.ones(3, 5, dtype=torch.bool)
+    mask[1, 2:], mask[2] = False, False
+    steps = norm(x[mask]).relu()  # of both samples that have some
+    wanted = [torch.cat([part.mean(dim=0), part.amax(dim=0)]) for part in steps.split([5, 2])]
+    torch.testing.assert_close(readout(x, mask), torch.stack([*wanted, torch.zeros(8)]))
+    check_padding_invariance(readout.eval(), x, mask)
 
 
 def test_heads():

@@ -19,8 +19,9 @@ from gdkit import CrossmodalTransformer, DistillationGraph, MultimodalTransforme
 
 from .data import Batch
 from .front import Front
-from .layers import Readout, ResidualHead, SequenceProjection, masked_mean
+from .layers import ResidualHead, SequenceProjection, masked_mean
 from .options import ModelConfig
+from .readout import Readout
 from .task import DMDTask, TaskConfig, distillation_unit, node_losses, task_loss
 from .wide import wide_layers, wide_predictions
 
@@ -78,8 +79,10 @@ class Baseline(nn.Module):
             self.body = MultimodalTransformer(self.names, *sizes, num_memory_layers=memory, **options)
             width = (len(self.names) - 1) * dim
         read = ("fused",) if kind == "early_fusion" else self.names
-        self.readouts = nn.ModuleDict({name: Readout(width, config.readout) for name in read})
-        self.feature_dim = Readout(width, config.readout).width
+        self.readouts = nn.ModuleDict(
+            {name: Readout(width, config.readout, normalize=config.readout_norm) for name in read}
+        )
+        self.feature_dim = self.readouts[read[0]].width
         self.logit_heads = nn.ModuleDict(
             {name: ResidualHead(self.feature_dim, num_outputs, dropout) for name in (read if kind == "mult" else ())}
         )

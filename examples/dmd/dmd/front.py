@@ -11,43 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augmentation import drop_modalities, stretch
-from .layers import InputAdapter, check_input_options
+from .layers import InputAdapter, MaskedBatchNorm, check_input_options
 from .options import ModelConfig
 from .signal_statistics import masked_statistics
-
-
-class MaskedBatchNorm(nn.Module):
-    """Batch normalisation whose statistics are those of the real steps, so that padding changes nothing."""
-
-    running_mean: Tensor
-    running_variance: Tensor
-
-    def __init__(self, dim: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
-        self.register_buffer("running_mean", torch.zeros(dim))
-        self.register_buffer("running_variance", torch.ones(dim))
-        self.momentum, self.epsilon = momentum, epsilon
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(batch, time, dim), zero where not real."""
-        mean, variance = self.running_mean, self.running_variance
-        if self.training:
-            real = mask[..., None].to(x.dtype)
-            count = real.sum()
-            mean = (x * real).sum(dim=(0, 1)) / count.clamp(min=1)
-            variance = ((x - mean).square() * real).sum(dim=(0, 1)) / count.clamp(min=1)
-            enough = count > 1  # a single step has no spread, and none has no mean: both teach no statistics
-            with torch.no_grad():
-                share = self.momentum * enough
-                self.running_mean.lerp_(mean.float(), share)
-                self.running_variance.lerp_((variance * count / (count - 1).clamp(min=1)).float(), share)
-            mean, variance = (
-                torch.where(enough, mean, self.running_mean),
-                torch.where(enough, variance, self.running_variance),
-            )
-        x = (x - mean) * torch.rsqrt(variance + self.epsilon) * self.weight + self.bias
-        return torch.where(mask[..., None], x, 0.0)
 
 
 class ConvolutionStem(nn.Module):

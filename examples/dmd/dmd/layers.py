@@ -65,6 +65,40 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
+class MaskedBatchNorm(nn.Module):
+    """Batch normalisation whose statistics are those of the real steps, so that padding changes nothing."""
+
+    running_mean: Tensor
+    running_variance: Tensor
+
+    def __init__(self, dim: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
+        self.register_buffer("running_mean", torch.zeros(dim))
+        self.register_buffer("running_variance", torch.ones(dim))
+        self.momentum, self.epsilon = momentum, epsilon
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(batch, time, dim), zero where not real."""
+        mean, variance = self.running_mean, self.running_variance
+        if self.training:
+            real = mask[..., None].to(x.dtype)
+            count = real.sum()
+            mean = (x * real).sum(dim=(0, 1)) / count.clamp(min=1)
+            variance = ((x - mean).square() * real).sum(dim=(0, 1)) / count.clamp(min=1)
+            enough = count > 1  # a single step has no spread, and none has no mean: both teach no statistics
+            with torch.no_grad():
+                share = self.momentum * enough
+                self.running_mean.lerp_(mean.float(), share)
+                self.running_variance.lerp_((variance * count / (count - 1).clamp(min=1)).float(), share)
+            mean, variance = (
+                torch.where(enough, mean, self.running_mean),
+                torch.where(enough, variance, self.running_variance),
+            )
+        x = (x - mean) * torch.rsqrt(variance + self.epsilon) * self.weight + self.bias
+        return torch.where(mask[..., None], x, 0.0)
+
+
 class InputAdapter(nn.Module):
     """Standardise raw features, average neighbouring steps, and drop inputs.
 
@@ -128,35 +162,6 @@ class InputAdapter(nn.Module):
             x = reduce(x, "batch (time steps) dim -> batch time dim", "sum", steps=steps)
             x, mask = x / counts.clamp(min=1)[..., None], counts > 0
         return self.dropout(x), mask
-
-
-class Readout(nn.Module):
-    """A sequence to one vector over its real steps; zeros where no step is real.
-
-    Args:
-        dim: width of a step.
-        kind: "mean"; "mean_max": mean and maximum side by side; "attention": a weighted mean, its weights a softmax
-            over one learned score a step.
-    """
-
-    def __init__(self, dim: int, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-        self.width = 2 * dim if kind == "mean_max" else dim
-        if kind == "attention":
-            self.score = nn.Linear(dim, 1)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(batch, time, dim) to (batch, width)."""
-        if self.kind == "attention":
-            scores = torch.where(mask, self.score(x)[..., 0], torch.finfo(x.dtype).min)  # (batch, time)
-            weights = torch.where(mask, scores.softmax(dim=1), 0.0)
-            return (weights[..., None] * torch.where(mask[..., None], x, 0.0)).sum(dim=1)
-        mean = masked_mean(x, mask)
-        if self.kind == "mean":
-            return mean
-        highest = torch.where(mask[..., None], x, torch.finfo(x.dtype).min).amax(dim=1)  # (batch, dim)
-        return torch.cat([mean, torch.where(mask.any(dim=1, keepdim=True), highest, 0.0)], dim=-1)
 
 
 class SequenceProjection(nn.Module):

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from gdkit import CrossmodalTransformer, DecoupledEncoder, DecoupledOutput, MultimodalTransformer
 
 from .front import Front
-from .layers import FeatureFusion, Readout, ResidualHead, SequenceProjection
+from .layers import FeatureFusion, ResidualHead, SequenceProjection
 from .options import ModelConfig
+from .readout import Readout
 from .wide import wide_layers, wide_predictions
 
 
@@ -86,10 +87,12 @@ class DMD(nn.Module):
             width = (len(self.names) - 1) * dim
 
         def readouts(dim: int) -> nn.ModuleDict:
-            return nn.ModuleDict({name: Readout(dim, config.readout) for name in self.names})
+            return nn.ModuleDict(
+                {name: Readout(dim, config.readout, normalize=config.readout_norm) for name in self.names}
+            )
 
         self.shared_readout, self.joint_readout, self.private_readout = readouts(dim), readouts(dim), readouts(width)
-        dim, width = Readout(dim, config.readout).width, Readout(width, config.readout).width
+        dim, width = (each[self.names[0]].width for each in (self.shared_readout, self.private_readout))
         joint_width = len(self.names) * dim
         self.shared_heads = nn.ModuleDict({name: ResidualHead(dim, num_outputs, dropout) for name in self.names})
         self.private_heads = nn.ModuleDict({name: ResidualHead(width, num_outputs, dropout) for name in self.names})

@@ -29,6 +29,7 @@ class ModelConfig:
         stem_batch_norm: normalise after each of them over the batch's real steps.
         stem_stride: keep the maximum of this many consecutive steps after each of them.
         readout: sequence to vector: "mean", "mean_max" (both, side by side) or "attention" (a learned weighted mean).
+        readout_norm: normalise and rectify each sequence before it is read out, as a stem does after each convolution.
         wide: add to each modality's predictions, and to the joint and the fused one, a linear map of statistics of its
             input ("wide and deep"): "moments", or "signal" for raw signals; see dmd/signal_statistics.py; null: none.
         wide_dropout: of these statistics.
@@ -59,6 +60,7 @@ class ModelConfig:
     stem_batch_norm: bool = False
     stem_stride: int = 1
     readout: Literal["mean", "mean_max", "attention"] = "mean"
+    readout_norm: bool = False
     wide: Literal["moments", "signal"] | None = None
     wide_dropout: float = 0.5
     vote: bool = False

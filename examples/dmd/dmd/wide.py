@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from .front import MaskedBatchNorm
+from .layers import MaskedBatchNorm
 from .signal_statistics import statistics_width
 
 
