@@ -155,7 +155,7 @@ def test_a_part_of_a_bert_is_kept_and_left_out_with_a_warning(state, tmp_path):
 
 
 def test_a_text_encoder_without_transformers_asks_for_the_extra(state, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("dmd.released_text.find_spec", lambda _: None)
+    monkeypatch.setattr("dmd.text.find_spec", lambda _: None)
     text = {"text_model.model.embeddings.word_embeddings.weight": torch.ones(20, 11)}
     path = write(tmp_path / "dmd.pth", state | text)
     said = refused(capsys, path, tmp_path / "run", "--dataset", "mosei", "--num-heads", 3)

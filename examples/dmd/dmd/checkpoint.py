@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .baselines import Baseline, BaselineTask
-from .config import RunConfig, make_config
+from .config import RunConfig, flat_fields, make_config
 from .data import Recordings, load, only
 from .model import DMD
 from .released_objective import ReleasedTask
@@ -93,6 +93,33 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a run's configuration: {type(error).__name__}: {error}") from error
     return make_config(fields), described
+
+
+def check_same_run(
+    folder: Path, config: RunConfig, recordings: Recordings, *, free: Container[str], hint: str = ""
+) -> None:
+    """Check that the run in `folder` computes what this configuration would.
+
+    Args:
+        folder: with a config.json.
+        config: wanted.
+        recordings: wanted.
+        free: fields that may differ.
+        hint: the end of the error's text.
+
+    Raises:
+        ValueError: the first field that differs, or that the data has changed.
+    """
+    saved, described = read_config(folder)
+    before, now = flat_fields(asdict(saved)), flat_fields(asdict(config))
+    for name in sorted(before.keys() | now.keys()):
+        if name not in free and before.get(name) != now.get(name):
+            differs = f"{name} is {before.get(name)!r} there, {now.get(name)!r} here"
+            raise ValueError(f"{folder} is a run of another config: {differs}{hint}")
+    now = describe(recordings)
+    for key, name in (("sha256", config.data), ("encoder", f"the text encoder {config.text_encoder}")):
+        if described.get(key) != now[key]:
+            raise ValueError(f"{folder} is a run on other data: {name} has changed since{hint}")
 
 
 def save_weights(path: Path, module: nn.Module) -> None:

@@ -14,6 +14,7 @@ from gdkit import functional as GF
 
 from .data import Batch
 from .released_network import NAMES, ReleasedNetwork, ReleasedOutput
+from .task import task_loss
 
 # The published program lists its edges by student; gdkit's graph by teacher.
 PUBLISHED_EDGES = (
@@ -29,7 +30,7 @@ GRAPH = DistillationGraph.complete(NAMES)
 PUBLISHED_ORDER = [GRAPH.edges.index(edge) for edge in PUBLISHED_EDGES]
 
 
-def published_prior(favoured: list[float]) -> list[float]:
+def favouring_prior(favoured: list[float]) -> list[float]:
     """Softmax of the favoured edges at temperature 0.25, from published order to the graph's."""
     weights = (torch.tensor(favoured, dtype=torch.float64) / 0.25).softmax(0).tolist()
     return [weights[PUBLISHED_EDGES.index(edge)] for edge in GRAPH.edges]
@@ -64,8 +65,8 @@ class ReleasedObjective:
     margin_pairs: Literal["all", "paper"] = "all"
     orthogonality_axis: Literal["batch", "feature"] = "batch"
     temperature: float = 8.0
-    homogeneous_prior: list[float] | None = field(default_factory=lambda: published_prior([0, 0, 1, 0, 1, 0]))
-    heterogeneous_prior: list[float] | None = field(default_factory=lambda: published_prior([0, 0, 1, 0, 1, 1]))
+    homogeneous_prior: list[float] | None = field(default_factory=lambda: favouring_prior([0, 0, 1, 0, 1, 0]))
+    heterogeneous_prior: list[float] | None = field(default_factory=lambda: favouring_prior([0, 0, 1, 0, 1, 1]))
     prior_weight: float = 10.0
     add_prior: bool = True
     homogeneous_repr: float = 0.0
@@ -188,13 +189,6 @@ class ReleasedTask(nn.Module):
             return self.orthogonality(shared, private)
         moved = [{name: x.movedim(0, -1) for name, x in part.items()} for part in (shared, private)]
         return self.orthogonality(*moved)  # each (time, dim, batch)
-
-
-def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean absolute error over the labelled samples; 0 without any."""
-    labelled = ~labels.isnan()
-    losses = (logits[:, 0] - labels.nan_to_num()).abs()
-    return torch.where(labelled, losses, 0.0).sum() / labelled.sum().clamp(min=1)
 
 
 def label_distance_margin(features: Tensor, labels: Tensor, margin: float) -> Tensor:

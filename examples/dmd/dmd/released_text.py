@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -12,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .data import Batch
+from .text import require_transformers
 
 # Buffers of older releases of transformers, which number positions and hold no weight.
 COUNTERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+NEEDED_BY = "the checkpoint's fine-tuned BERT"
 
 
 class ReleasedText(nn.Module):
@@ -27,8 +27,7 @@ class ReleasedText(nn.Module):
 
     def __init__(self, content: Mapping[str, Any], steps: int) -> None:
         super().__init__()
-        _require_transformers()
-        transformers = import_module("transformers")
+        transformers = require_transformers(NEEDED_BY)
         self.model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**content))
         self.steps = steps
 
@@ -52,7 +51,7 @@ def bert_config(shapes: Mapping[str, Iterable[int]]) -> dict[str, Any] | None:
     Raises:
         ValueError: transformers is not installed, so that it cannot be told.
     """
-    _require_transformers()
+    require_transformers(NEEDED_BY)
     shown = {key: tuple(shape) for key, shape in shapes.items() if key not in COUNTERS}
     embeddings = [shown.get(f"embeddings.{name}_embeddings.weight", ()) for name in ("word", "position", "token_type")]
     hidden = shown.get("encoder.layer.0.intermediate.dense.weight", ())
@@ -75,8 +74,3 @@ def bert_config(shapes: Mapping[str, Iterable[int]]) -> dict[str, Any] | None:
     except ValueError:  # a width that its heads do not divide
         return None
     return content if wanted == shown else None
-
-
-def _require_transformers() -> None:
-    if find_spec("transformers") is None:
-        raise ValueError("the checkpoint's fine-tuned BERT needs transformers: install the 'text' extra")

@@ -35,7 +35,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         super().__init__()
-        transformers = _transformers()
+        transformers = require_transformers("text")
         self.encoder = _without_pooler(transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**content)))
 
     def forward(self, batch: Batch) -> Batch:
@@ -120,7 +120,7 @@ def load_encoder(name: str) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         ValueError: it cannot be loaded, or is no encoder of tokens.
     """
-    transformers = _transformers()
+    transformers = require_transformers("text")
     source = _source(name)
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
@@ -230,7 +230,8 @@ def _without_pooler(encoder: nn.Module) -> nn.Module:
     return encoder
 
 
-def _transformers() -> Any:
+def require_transformers(what: str) -> Any:
+    """The package, or an error that says what needs it; it is no part of the `train` extra."""
     if find_spec("transformers") is None:
-        raise ValueError("text needs transformers: install the 'text' extra")
+        raise ValueError(f"{what} needs transformers: install the 'text' extra")
     return import_module("transformers")

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from . import checkpoint as ckpt
-from .config import RunConfig, flat_fields, without_modalities
+from .config import RunConfig, without_modalities
 from .data import Batch, Recordings, for_training, make_loader, standardization_statistics
 from .data.recordings import is_labelled
 from .environment import check_machine, peak_memory_mb, versions
@@ -54,7 +54,8 @@ class Run:
             if split != "test" and not is_labelled(part).any():
                 raise ValueError(f"{recordings.path} has no labelled sample in split {split!r}")
         if resume:
-            self._check_same_config()
+            if (self.out / "config.json").is_file():
+                ckpt.check_same_run(self.out, self.config, recordings, free=FREE_FIELDS)
         elif ckpt.holds_run(self.out):
             raise ValueError(f"{self.out} already holds a run; --resume {self.out} goes on, another --out starts anew")
         distillation = config.objective.distillation
@@ -86,22 +87,6 @@ class Run:
         """Whether results.json is there, and no more epochs are asked for."""
         done = self.state["epoch"] >= self.config.epochs or self._since_best() >= self.config.patience
         return done and (self.out / "results.json").is_file()
-
-    def _check_same_config(self) -> None:
-        if not (self.out / "config.json").is_file():
-            return
-        saved, described = ckpt.read_config(self.out)
-        before, now = flat_fields(asdict(saved)), flat_fields(asdict(self.config))
-        for name in before.keys() | now.keys():
-            if name not in FREE_FIELDS and before.get(name) != now.get(name):
-                raise ValueError(
-                    f"{self.out} is a run of another config: "
-                    f"{name} is {before.get(name)!r} there, {now.get(name)!r} here"
-                )
-        now = ckpt.describe(self.recordings)
-        for key, name in (("sha256", self.config.data), ("encoder", f"the text encoder {self.config.text_encoder}")):
-            if described.get(key) != now[key]:
-                raise ValueError(f"{self.out} is a run on other data: {name} has changed since")
 
     def _best(self) -> dict[str, Any]:
         """The epoch whose weights are kept: the best so far, the earlier one of equals; or simply the last."""

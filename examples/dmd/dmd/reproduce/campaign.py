@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from ..checkpoint import describe, holds_run, read_config, write_config
+from ..checkpoint import check_same_run, describe, holds_run, write_config
 from ..command import writable_folder
-from ..config import RunConfig, flat_fields, without_modalities
+from ..config import RunConfig, without_modalities
 from ..data import Recordings, load
 from ..text import with_text
 from ..training import Run
@@ -54,25 +54,11 @@ def unfinished(runs: Sequence[RunConfig], recordings: Recordings) -> list[RunCon
     for config in runs:
         folder = Path(config.out or "")
         if holds_run(folder):
-            _check_same(folder, without_modalities(config, recordings.names), recordings)
+            same = without_modalities(config, recordings.names)
+            check_same_run(folder, same, recordings, free=FREE_FIELDS, hint="; choose another --out")
         if not (folder / "results.json").is_file():
             missing.append(config)
     return missing
-
-
-def _check_same(folder: Path, config: RunConfig, recordings: Recordings) -> None:
-    saved, described = read_config(folder)
-    before, now = flat_fields(asdict(saved)), flat_fields(asdict(config))
-    for name in sorted(before.keys() | now.keys()):
-        if name not in FREE_FIELDS and before.get(name) != now.get(name):
-            raise ValueError(
-                f"{folder} is a run of another config: {name} is {before.get(name)!r} there, {now.get(name)!r} here; "
-                "choose another --out"
-            )
-    now = describe(recordings)
-    for key, name in (("sha256", config.data), ("encoder", f"the text encoder {config.text_encoder}")):
-        if described.get(key) != now[key]:
-            raise ValueError(f"{folder} is a run on other data: {name} has changed since; choose another --out")
 
 
 def check(runs: Sequence[RunConfig]) -> None:
