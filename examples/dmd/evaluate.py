@@ -39,6 +39,8 @@ def prepare(
             predictions_SPLIT.csv in the run's folder.
         batch_size: samples a batch.
         device: "auto" takes a GPU where there is one.
+        missing: judge every protocol of missing modalities too.
+        missing_rates: of dropping steps, and modalities of a sample.
         seed: of what --missing drops by chance.
     """
     root = Path(run)

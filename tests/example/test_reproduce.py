@@ -198,6 +198,10 @@ WRONG = [
     (["table1", "--set", "epochs=0"], "epochs must be at least 1, got 0"),
     (["table1", "--set", "model.dim=9"], "num_heads must divide dim, got dim 9 and num_heads 4"),
     (["table1", "--config", "gone.yaml"], "gone.yaml"),
+    (
+        ["table1", "--set", "labelled_fraction=0.02"],
+        "the table's linear models need at least 5 labelled training samples, got 1 with seed 1",
+    ),
     (["table3", "--set", "model.homo_gd=false"], "table3 switches parts off one by one, but model.homo_gd is off"),
     (
         ["table5", "--set", "modalities=[vision]"],

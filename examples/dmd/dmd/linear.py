@@ -15,6 +15,7 @@ from .data import Recordings
 from .data.recordings import UNLABELLED
 
 PENALTIES = np.logspace(-1, 5, 25)
+NUM_FOLDS = 5
 
 
 def linear_predictions(recordings: Recordings, *, with_valid: bool = False) -> dict[str, dict[str, np.ndarray]]:
@@ -79,6 +80,6 @@ def folds(ids: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import GroupKFold, KFold
 
     videos = [sample_id.split("$_$")[0] for sample_id in ids]
-    if len(set(videos)) >= 5:
-        return list(GroupKFold(5).split(videos, groups=videos))
-    return list(KFold(5, shuffle=True, random_state=0).split(videos))
+    if len(set(videos)) >= NUM_FOLDS:
+        return list(GroupKFold(NUM_FOLDS).split(videos, groups=videos))
+    return list(KFold(NUM_FOLDS, shuffle=True, random_state=0).split(videos))

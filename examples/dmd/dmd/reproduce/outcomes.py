@@ -13,7 +13,7 @@ import numpy as np
 from ..config import RunConfig
 from ..data import Recordings, for_training
 from ..data.recordings import is_labelled
-from ..linear import linear_predictions
+from ..linear import NUM_FOLDS, linear_predictions
 from ..metrics import SELECTION, compute_metrics
 from .campaign import recordings_for, run_folder
 from .variants import Row, Variant
@@ -100,6 +100,24 @@ def linear_outcomes(config: RunConfig, seeds: Sequence[int]) -> dict[str, Outcom
             seen = predicted["test"].astype(test.dtype)[None, labelled]
             one.predictions = np.concatenate([one.predictions.reshape(-1, seen.shape[1]), seen])
     return outcomes
+
+
+def check_linear(config: RunConfig, seeds: Sequence[int]) -> None:
+    """Check, before anything is trained, that linear models can be fitted.
+
+    Raises:
+        ValueError: too few training samples have a label.
+    """
+    for seed in seeds if config.labelled_fraction < 1 else seeds[:1]:
+        recordings = for_training(recordings_for(config), replace(config, seed=seed, train_on="train"))
+        labels = recordings.splits["train"].labels[is_labelled(recordings.splits["train"])]
+        if recordings.task == "regression" and len(labels) < NUM_FOLDS:
+            wanted, got = f"{NUM_FOLDS} labelled training samples", len(labels)
+        elif recordings.task == "classification" and len(np.unique(labels)) < 2:
+            wanted, got = "labelled training samples of 2 classes", len(np.unique(labels))
+        else:
+            continue
+        raise ValueError(f"the table's linear models need at least {wanted}, got {got} with seed {seed}")
 
 
 def best_on_validation(outcomes: Sequence[Outcome], suite: str) -> Outcome:

@@ -17,7 +17,7 @@ from ..data import Recordings
 from ..report import write_text
 from ..spread import mean_std
 from . import edges, embeddings, tables
-from .outcomes import labels_of_test, linear_outcomes, read_variant, row_outcome
+from .outcomes import check_linear, labels_of_test, linear_outcomes, read_variant, row_outcome
 from .pictures import edges_picture, embedding_picture, save, table_picture
 from .plans import TABLES, plan_table
 from .published import comparability, paper_numbers
@@ -63,6 +63,8 @@ def variants_of(what: str, job: Job) -> list[Variant]:
     if what in TABLES:
         labels_of_test(job.recordings)
         table = plan_table(what, job.base, job.recordings, job.ranking)
+        if any(row.linear for row in table.rows):
+            check_linear(job.base, job.seeds)
         return [FULL, *(variant for row in table.rows for variant in row.variants)]
     if len(names) < 2 or not (model.homo_gd or model.hetero_gd):
         raise ValueError(f"{what} shows what GD-Units do: it needs 2 modalities, and model.homo_gd or model.hetero_gd")
