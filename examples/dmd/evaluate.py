@@ -14,7 +14,7 @@ from dmd.data import make_loader
 from dmd.evaluation import evaluate, is_labelled
 from dmd.missing_report import judge_missing, write_missing
 from dmd.report import write_json, write_predictions_csv
-from dmd.runs import saved_seeds
+from dmd.runs import run_folders
 from dmd.spread import mean_std
 
 
@@ -44,7 +44,7 @@ def prepare(
         seed: of what --missing drops by chance.
     """
     root = Path(run)
-    folders = [root / f"seed-{number}" for number in saved_seeds(root)] or [root]
+    folders = run_folders(root)
     tasks = {}
     for folder in folders:
         task, recordings = load_for(folder, data)

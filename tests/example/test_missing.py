@@ -276,8 +276,11 @@ def test_missing_from_end_to_end(trained, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("few")
-def test_runs_over_seeds(trained, tmp_path, capsys):
+@pytest.mark.parametrize("listed", [True, False], ids=["of train.py", "of reproduce.py"])
+def test_runs_over_seeds(trained, tmp_path, capsys, listed):
     root = shutil.copytree(trained, tmp_path / "runs")
+    if not listed:
+        (root / "seeds.json").unlink()
     evaluate.main([str(root), "--missing", "--split", "valid", "--missing-rates", "0.5", "--device", "cpu"])
     values = [
         json.loads((root / f"seed-{seed}" / "predictions_valid.json").read_text())["valid"]["mae"] for seed in (1, 2)

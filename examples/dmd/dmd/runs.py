@@ -57,6 +57,19 @@ def saved_seeds(root: Path) -> list[int]:
         raise ValueError(f"{path} is damaged: it must be a list of whole numbers") from error
 
 
+def run_folders(root: Path) -> list[Path]:
+    """The folders of the runs in `root`, one a seed, of `train.py --seeds` or of a variant of `reproduce.py`; or itself.
+
+    Raises:
+        ValueError: seeds.json is damaged.
+    """
+    seeds = saved_seeds(root)
+    if not seeds:  # reproduce.py has no list of them
+        found = (folder.name.removeprefix("seed-") for folder in root.glob("seed-*") if holds_run(folder))
+        seeds = sorted(int(seed) for seed in found if seed.isdecimal())
+    return [root / f"seed-{seed}" for seed in seeds] or [root]
+
+
 def finish(run: Run) -> dict[str, Any]:
     """Train to the end where that is not done, show the result, and return it."""
     if run.is_finished:
