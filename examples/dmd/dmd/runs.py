@@ -58,7 +58,7 @@ def saved_seeds(root: Path) -> list[int]:
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The folders of the runs in `root`, one a seed, of `train.py --seeds` or of a variant of `reproduce.py`; or itself.
+    """The folders of the runs in `root`: one a seed, as train.py or reproduce.py leaves them, or `root` itself.
 
     Raises:
         ValueError: seeds.json is damaged.
