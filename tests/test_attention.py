@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import naive
+from gdkit import _chunked_attention
 from gdkit.attention import attention, attention_with_weights
 from gdkit.testing import check_permutation_equivariance, masks
 
@@ -32,13 +33,13 @@ def test_attention_is_the_plain_loop(call):
     wanted, weights = naive.attention(*loop_leaves, **options)
     gradients = torch.autograd.grad(wanted.square().sum(), loop_leaves)
     tolerance = 1e-9 if tensors[0].dtype == torch.float64 else 1e-4
-    for plain in (False, True):
+    for backend in ("sdpa", "chunked", "reference", None):
         leaves = [x.clone().requires_grad_() for x in tensors]
-        if plain:
+        if backend is None:
             output, got = attention_with_weights(*leaves, **options)
             torch.testing.assert_close(got.double(), weights, rtol=tolerance, atol=tolerance)
         else:
-            output = attention(*leaves, **options)
+            output = attention(*leaves, **options, backend=backend)
         torch.testing.assert_close(output.double(), wanted, rtol=tolerance, atol=tolerance)
         for ours, loops in zip(torch.autograd.grad(output.square().sum(), leaves), gradients):
             torch.testing.assert_close(ours.double(), loops, rtol=tolerance, atol=10 * tolerance)
@@ -129,11 +130,84 @@ def test_attention_follows_the_batch():
     )
 
 
+# In chunks
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 12, 2**20])
+@pytest.mark.parametrize("masked", ["nothing", "keys", "band", "keys and band"])
+def test_chunks_change_nothing(chunk, masked, monkeypatch):
+    monkeypatch.setattr(_chunked_attention, "CHUNK", chunk)
+    options = {"key_mask": torch.rand(3, 5) > 0.3} if "keys" in masked else {}
+    options |= {"band": 1} if "band" in masked else {}
+    leaves = [torch.randn(3, 2, steps, 4, dtype=torch.float64, requires_grad=True) for steps in (6, 5, 5)]
+    results = [attention(*leaves, **options, backend=backend) for backend in ("chunked", "reference")]
+    torch.testing.assert_close(*results)
+    gradients = [torch.autograd.grad(result.square().sum(), leaves) for result in results]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("chunk", [7, 2**20])
+def test_backward_of_chunks_repeats_the_dropout(chunk, monkeypatch):
+    monkeypatch.setattr(_chunked_attention, "CHUNK", chunk)
+    leaves = [torch.randn(2, 2, steps, 3, dtype=torch.float64, requires_grad=True) for steps in (4, 5, 5)]
+
+    def dropped(*heads):
+        torch.manual_seed(3)
+        return attention(*heads, band=2, dropout=0.4, backend="chunked")
+
+    assert torch.autograd.gradcheck(dropped, leaves)
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+def test_chunks_drop_the_share_that_is_asked_for(dropout, monkeypatch):
+    monkeypatch.setattr(_chunked_attention, "CHUNK", 2**14)
+    query, key = torch.zeros(2, 2, 100, 300), torch.zeros(2, 2, 300, 300)
+    value = torch.eye(300).expand(2, 2, -1, -1)  # the result is the weights
+
+    def draw(dropout):
+        return attention(query, key, value, dropout=dropout, backend="chunked") * 300
+
+    torch.manual_seed(0)
+    weights = draw(dropout)
+    assert (weights == 0).double().mean().item() == pytest.approx(dropout, abs=0.005)
+    assert weights.mean().item() == pytest.approx(1, abs=0.01)
+    assert weights.unique().numel() == 2
+    assert not torch.equal(weights[0], weights[1])  # each sample has its own
+    assert not torch.equal(weights, draw(dropout))
+    torch.manual_seed(0)
+    assert torch.equal(weights, draw(dropout))
+    rare = draw(1 - 1e-9)
+    assert rare.isfinite().all()
+    assert (rare == 0).double().mean() > 0.999
+
+
+@pytest.mark.parametrize(("dropout", "steps", "chunked"), [(0.1, 100, True), (0.0, 100, False), (0.1, 5, False)])
+def test_auto_takes_chunks_for_dropout_of_many_weights_on_a_cpu(dropout, steps, chunked, monkeypatch):
+    taken = []
+    monkeypatch.setattr("gdkit.attention._chunked", lambda *_: taken.append(1) or torch.zeros(4, 4, steps, 5))
+    heads = torch.randn(4, 4, steps, 5)
+    attention(heads, heads, heads, dropout=dropout)
+    assert bool(taken) == chunked
+    taken.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        attention(heads, heads, heads, dropout=dropout)
+    attention(heads.bfloat16(), heads.bfloat16(), heads.bfloat16(), dropout=dropout)
+    assert not taken
+
+
+def test_chunks_of_nothing():
+    heads = torch.zeros(0, 2, 4, 5, requires_grad=True)
+    assert attention(heads, heads, heads, dropout=0.2, backend="chunked").shape == heads.shape
+    none = torch.zeros(2, 2, 0, 5)
+    assert attention(none, torch.ones(2, 2, 3, 5), torch.ones(2, 2, 3, 5), backend="chunked").shape == none.shape
+
+
 def test_dropout_drops_weights_and_keeps_their_mean():
     value = torch.ones(1, 1, 2000, 4)
     query, key = torch.randn(1, 1, 50, 4), torch.randn(1, 1, 2000, 4)
     plain, weights = attention_with_weights(query, key, value, dropout=0.5)
-    for output in (attention(query, key, value, dropout=0.5), plain):
+    results = [attention(query, key, value, dropout=0.5, backend=backend) for backend in ("sdpa", "chunked")]
+    for output in (*results, plain):
         assert output.std() > 1e-3
         assert abs(output.mean().item() - 1) < 0.05
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(1, 1, 50))  # those before dropout
@@ -152,6 +226,10 @@ ERRORS = [
     (
         lambda: attention(X, X, X, query_mask=torch.ones(2, 5, dtype=torch.bool)),
         "attention: query_mask must have shape (2, 4), got (2, 5)",
+    ),
+    (
+        lambda: attention(X, X, X, backend="triton"),
+        "attention: backend must be one of 'auto', 'sdpa', 'chunked', 'reference', got 'triton'",
     ),
     (lambda: attention(X, X, X, dropout=1.0), "attention: dropout must be in [0, 1), got 1.0"),
     (lambda: attention(X, X, X, dropout=-0.1), "attention: dropout must be at least 0, got -0.1"),

@@ -1,0 +1,116 @@
+"""Attention in chunks of heads and queries: dropout without ever holding all weights, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK = 2**20  # scores that are held at once: 4 MB of float32, which stay in a core's cache
+LEVELS = 2**16  # a chance of dropout is rounded to one part in this many: a random number has four draws of 16 bits
+
+Chunk = tuple[slice, slice]
+
+
+def chunked_attention(
+    query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float, dropout: float
+) -> Tensor:
+    """softmax(query key^T * scale) value with dropout of the weights, in chunks; backward draws the same dropout again.
+
+    Shape:
+        - query: (head, query, width); key, value: (head, key, width), the heads of all samples; visible: None, or
+          (sample or 1, query or 1, key) boolean with a key in every row. Returns (head, query, width).
+    """
+    with torch.autocast(query.device.type, enabled=False):  # backward, which computes the weights again, has none
+        result = _ChunkedAttention.apply(query, key, value, visible, scale, dropout)  # pyright: ignore
+    return cast(Tensor, result)
+
+
+class _ChunkedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float, dropout: float
+    ) -> Tensor:
+        """Scores, softmax, dropout and sum of one chunk after the other."""
+        # From PyTorch's own stream, so that torch.manual_seed fixes it; on the CPU, where reading it waits for nothing.
+        seed = int(torch.randint(2**62, ())) if dropout > 0 else 0
+        ctx.scale, ctx.dropout, ctx.seed = scale, dropout, seed
+        result = torch.empty_like(query)
+        for number, chunk in enumerate(_chunks(query, key)):
+            weights = _weights(query, key, visible, chunk, scale)
+            if dropout > 0:
+                weights *= _kept(weights, dropout, seed + number)
+            heads, rows = chunk
+            result[heads, rows] = weights @ value[heads]
+        result *= _gain(dropout)
+        ctx.save_for_backward(query, key, value, visible, result)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients of query, key and value; the weights are computed again."""
+        query, key, value, visible, result = ctx.saved_tensors
+        grads = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        # What the softmax takes from every row: with dropout too, it is the gradient times the result.
+        taken = (grad * result).sum(dim=-1, keepdim=True)
+        grad = grad * _gain(ctx.dropout)
+        for number, chunk in enumerate(_chunks(query, key)):
+            heads, rows = chunk
+            weights = _weights(query, key, visible, chunk, ctx.scale)
+            of_weights = grad[heads, rows] @ value[heads].transpose(1, 2)
+            dropped = weights
+            if ctx.dropout > 0:
+                kept = _kept(weights, ctx.dropout, ctx.seed + number)
+                of_weights *= kept
+                dropped = kept.mul_(weights)
+            grads[2][heads] += dropped.transpose(1, 2) @ grad[heads, rows]
+            of_scores = of_weights.sub_(taken[heads, rows]).mul_(weights)
+            grads[0][heads, rows] = of_scores @ key[heads] * ctx.scale
+            grads[1][heads] += of_scores.transpose(1, 2) @ query[heads, rows] * ctx.scale
+        return *grads, None, None, None
+
+
+def _chunks(query: Tensor, key: Tensor) -> Iterator[Chunk]:
+    """Heads and rows of queries whose scores are no more than CHUNK; a single row may be."""
+    num_heads, num_queries, num_keys = len(query), query.shape[1], max(1, key.shape[1])
+    rows = max(1, min(num_queries, CHUNK // num_keys))
+    heads = max(1, CHUNK // (rows * num_keys))
+    for head in range(0, num_heads, heads):
+        for row in range(0, num_queries, rows):
+            yield slice(head, min(head + heads, num_heads)), slice(row, min(row + rows, num_queries))
+
+
+def _weights(query: Tensor, key: Tensor, visible: Tensor | None, chunk: Chunk, scale: float) -> Tensor:
+    """The softmax of one chunk's scores, (head, query, key)."""
+    heads, rows = chunk
+    scores = (query[heads, rows] * scale) @ key[heads].transpose(1, 2)
+    if visible is not None:
+        if len(visible) > 1:
+            head = torch.arange(heads.start, heads.stop, device=query.device)
+            visible = visible[head // (len(query) // len(visible))]
+        shown = visible if visible.shape[1] == 1 else visible[:, rows]
+        scores = scores.masked_fill_(~shown, -torch.inf)
+    return scores.softmax(dim=-1)
+
+
+def _kept(weights: Tensor, dropout: float, seed: int) -> Tensor:
+    """1 where a chunk's weight is kept, 0 where it is dropped; the same for the same seed."""
+    generator = torch.Generator(weights.device).manual_seed(seed)
+    drawn = torch.empty(-(-weights.numel() // 4), dtype=torch.int64, device=weights.device)
+    drawn = drawn.random_(-(2**63), None, generator=generator).view(torch.int16)[: weights.numel()].view(weights.shape)
+    # As numbers, not booleans: a product with booleans takes three times as long.
+    return torch.ge(drawn, _levels(dropout) - LEVELS // 2, out=torch.empty_like(weights))
+
+
+def _levels(dropout: float) -> int:
+    """The chance in parts of LEVELS; never so high that nothing is kept."""
+    return min(round(dropout * LEVELS), LEVELS - 1)
+
+
+def _gain(dropout: float) -> float:
+    """What makes up for the weights that are dropped."""
+    return LEVELS / (LEVELS - _levels(dropout))
