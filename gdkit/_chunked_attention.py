@@ -12,39 +12,50 @@ from torch.autograd.function import once_differentiable
 CHUNK = 2**20  # scores that are held at once: 4 MB of float32, which stay in a core's cache
 LEVELS = 2**16  # a chance of dropout is rounded to one part in this many: a random number has four draws of 16 bits
 
-Chunk = tuple[slice, slice]
+BAND_ROWS = 64  # rows at a time under a band: fewer would skip more hidden keys, in smaller products
+
+Chunk = tuple[slice, slice, slice]
 
 
 def chunked_attention(
-    query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float, dropout: float
+    query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, band: int | None, scale: float, dropout: float
 ) -> Tensor:
     """softmax(query key^T * scale) value with dropout of the weights, in chunks; backward draws the same dropout again.
+
+    ``visible`` has the band as well; ``band`` only says which keys no row of a chunk can see, so that they are skipped.
 
     Shape:
         - query: (head, query, width); key, value: (head, key, width), the heads of all samples; visible: None, or
           (sample or 1, query or 1, key) boolean with a key in every row. Returns (head, query, width).
     """
     with torch.autocast(query.device.type, enabled=False):  # backward, which computes the weights again, has none
-        result = _ChunkedAttention.apply(query, key, value, visible, scale, dropout)  # pyright: ignore
+        result = _ChunkedAttention.apply(query, key, value, visible, band, scale, dropout)  # pyright: ignore
     return cast(Tensor, result)
 
 
 class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float, dropout: float
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        visible: Tensor | None,
+        band: int | None,
+        scale: float,
+        dropout: float,
     ) -> Tensor:
         """Scores, softmax, dropout and sum of one chunk after the other."""
         # From PyTorch's own stream, so that torch.manual_seed fixes it; on the CPU, where reading it waits for nothing.
         seed = int(torch.randint(2**62, ())) if dropout > 0 else 0
-        ctx.scale, ctx.dropout, ctx.seed = scale, dropout, seed
+        ctx.band, ctx.scale, ctx.dropout, ctx.seed = band, scale, dropout, seed
         result = torch.empty_like(query)
-        for number, chunk in enumerate(_chunks(query, key)):
-            weights = _weights(query, key, visible, chunk, scale)
+        for number, chunk in enumerate(_chunks(query, key, band)):
+            weights = _weights(query, key, visible, band, chunk, scale)
             if dropout > 0:
                 weights *= _kept(weights, dropout, seed + number)
-            heads, rows = chunk
-            result[heads, rows] = weights @ value[heads]
+            heads, rows, keys = chunk
+            result[heads, rows] = weights @ value[heads, keys]
         result *= _gain(dropout)
         ctx.save_for_backward(query, key, value, visible, result)
         return result
@@ -58,42 +69,50 @@ class _ChunkedAttention(torch.autograd.Function):
         # What the softmax takes from every row: with dropout too, it is the gradient times the result.
         taken = (grad * result).sum(dim=-1, keepdim=True)
         grad = grad * _gain(ctx.dropout)
-        for number, chunk in enumerate(_chunks(query, key)):
-            heads, rows = chunk
-            weights = _weights(query, key, visible, chunk, ctx.scale)
-            of_weights = grad[heads, rows] @ value[heads].transpose(1, 2)
+        for number, chunk in enumerate(_chunks(query, key, ctx.band)):
+            heads, rows, keys = chunk
+            weights = _weights(query, key, visible, ctx.band, chunk, ctx.scale)
+            of_weights = grad[heads, rows] @ value[heads, keys].transpose(1, 2)
             dropped = weights
             if ctx.dropout > 0:
                 kept = _kept(weights, ctx.dropout, ctx.seed + number)
                 of_weights *= kept
                 dropped = kept.mul_(weights)
-            grads[2][heads] += dropped.transpose(1, 2) @ grad[heads, rows]
+            grads[2][heads, keys] += dropped.transpose(1, 2) @ grad[heads, rows]
             of_scores = of_weights.sub_(taken[heads, rows]).mul_(weights)
-            grads[0][heads, rows] = of_scores @ key[heads] * ctx.scale
-            grads[1][heads] += of_scores.transpose(1, 2) @ query[heads, rows] * ctx.scale
-        return *grads, None, None, None
+            grads[0][heads, rows] = of_scores @ key[heads, keys] * ctx.scale
+            grads[1][heads, keys] += of_scores.transpose(1, 2) @ query[heads, rows] * ctx.scale
+        return *grads, None, None, None, None
 
 
-def _chunks(query: Tensor, key: Tensor) -> Iterator[Chunk]:
-    """Heads and rows of queries whose scores are no more than CHUNK; a single row may be."""
-    num_heads, num_queries, num_keys = len(query), query.shape[1], max(1, key.shape[1])
-    rows = max(1, min(num_queries, CHUNK // num_keys))
+def _chunks(query: Tensor, key: Tensor, band: int | None) -> Iterator[Chunk]:
+    """Heads, rows of queries, and the keys that these may see: at most CHUNK scores, unless a single row has more."""
+    num_heads, num_queries, num_keys = len(query), query.shape[1], key.shape[1]
+    rows = max(1, min(num_queries if band is None else BAND_ROWS, num_queries, CHUNK // num_keys))
     heads = max(1, CHUNK // (rows * num_keys))
     for head in range(0, num_heads, heads):
         for row in range(0, num_queries, rows):
-            yield slice(head, min(head + heads, num_heads)), slice(row, min(row + rows, num_queries))
+            end = min(row + rows, num_queries)
+            # A row that sees nothing is shown a key, as a softmax over none is NaN; its result is zeroed later.
+            last = num_keys if band is None else max(1, min(num_keys, end + band))
+            yield slice(head, min(head + heads, num_heads)), slice(row, end), slice(0, last)
 
 
-def _weights(query: Tensor, key: Tensor, visible: Tensor | None, chunk: Chunk, scale: float) -> Tensor:
+def _weights(
+    query: Tensor, key: Tensor, visible: Tensor | None, band: int | None, chunk: Chunk, scale: float
+) -> Tensor:
     """The softmax of one chunk's scores, (head, query, key)."""
-    heads, rows = chunk
-    scores = (query[heads, rows] * scale) @ key[heads].transpose(1, 2)
-    if visible is not None:
-        if len(visible) > 1:
-            head = torch.arange(heads.start, heads.stop, device=query.device)
-            visible = visible[head // (len(query) // len(visible))]
-        shown = visible if visible.shape[1] == 1 else visible[:, rows]
-        scores = scores.masked_fill_(~shown, -torch.inf)
+    heads, rows, keys = chunk
+    scores = (query[heads, rows] * scale) @ key[heads, keys].transpose(1, 2)
+    if visible is None:
+        return scores.softmax(dim=-1)
+    shown, first = visible if visible.shape[1] == 1 else visible[:, rows], 0
+    if len(visible) > 1:
+        head = torch.arange(heads.start, heads.stop, device=query.device)
+        shown = shown[head // (len(query) // len(visible))]
+    elif band is not None:  # nothing but the band hides anything: every row sees the keys before it
+        first = max(0, min(keys.stop, rows.start + band + 1))
+    scores[..., first:].masked_fill_(~shown[..., first : keys.stop], -torch.inf)
     return scores.softmax(dim=-1)
 
 

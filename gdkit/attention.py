@@ -73,8 +73,10 @@ def attention(
     _check.check_fraction("attention", "dropout", dropout)
     if key.shape[-2] == 0:  # a sum over no key: zeros that are still on the graph
         return query @ key.transpose(-2, -1) @ value
-    compute = _chunked if _resolve(backend, query, key, dropout) == "chunked" else _sdpa
-    result = compute(query, key, value, visible, dropout)
+    if _resolve(backend, query, key, dropout) == "chunked":
+        result = _chunked(query, key, value, visible, band, dropout)
+    else:
+        result = _sdpa(query, key, value, visible, dropout)
     return result if any_visible is None else torch.where(any_visible, result, 0.0)
 
 
@@ -98,11 +100,13 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, dro
     )[..., :width]
 
 
-def _chunked(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, dropout: float) -> Tensor:
+def _chunked(
+    query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, band: int | None, dropout: float
+) -> Tensor:
     if visible is not None:
         visible = visible[None] if visible.dim() == 2 else visible[:, 0]  # the same for all heads
     rows = [x.flatten(0, 1) for x in (query, key, value)]  # the heads of all samples
-    result = chunked_attention(rows[0], rows[1], rows[2], visible, query.shape[-1] ** -0.5, dropout)
+    result = chunked_attention(rows[0], rows[1], rows[2], visible, band, query.shape[-1] ** -0.5, dropout)
     return result.view(query.shape)
 
 
