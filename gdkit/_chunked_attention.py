@@ -11,7 +11,6 @@ from torch.autograd.function import once_differentiable
 
 CHUNK = 2**20  # scores that are held at once: 4 MB of float32, which stay in a core's cache
 LEVELS = 2**16  # a chance of dropout is rounded to one part in this many: a random number has four draws of 16 bits
-
 BAND_ROWS = 64  # rows at a time under a band: fewer would skip more hidden keys, in smaller products
 
 Chunk = tuple[slice, slice, slice]
@@ -47,7 +46,7 @@ class _ChunkedAttention(torch.autograd.Function):
     ) -> Tensor:
         """Scores, softmax, dropout and sum of one chunk after the other."""
         # From PyTorch's own stream, so that torch.manual_seed fixes it; on the CPU, where reading it waits for nothing.
-        seed = int(torch.randint(2**62, ())) if dropout > 0 else 0
+        seed = int(torch.randint(2**62, (), device="cpu")) if dropout > 0 else 0
         ctx.band, ctx.scale, ctx.dropout, ctx.seed = band, scale, dropout, seed
         result = torch.empty_like(query)
         for number, chunk in enumerate(_chunks(query, key, band)):
