@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -65,6 +66,19 @@ def check_mask(owner: str, argument: str, mask: object, axes: Sequence[str | int
     if mask.dtype != torch.bool:
         raise TypeError(f"{owner}: {argument} must be boolean (True = real or present), got {mask.dtype}")
     return mask
+
+
+def check_whole(owner: str, argument: str, tensor: object, axes: Sequence[str | int]) -> Tensor:
+    """Return ``tensor`` if it has the axes and holds whole numbers, such as lengths; booleans would be a mask.
+
+    Raises:
+        TypeError: if it is not a tensor of integers.
+        ValueError: if the axes disagree.
+    """
+    dtype = check_shape(owner, argument, tensor, axes).dtype
+    if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
+        raise TypeError(f"{owner}: {argument} must hold integers, got {dtype}")
+    return cast(Tensor, tensor)
 
 
 def check_edge_index(owner: str, edge_index: object, num_edges: str | int = "edge") -> Tensor:

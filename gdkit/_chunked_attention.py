@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gdkit._hidden import Hidden
+
 CHUNK = 2**20  # scores that are held at once: 4 MB of float32, which stay in a core's cache
 LEVELS = 2**16  # a chance of dropout is rounded to one part in this many: a random number has four draws of 16 bits
 BAND_ROWS = 64  # rows at a time under a band: fewer would skip more hidden keys, in smaller products
@@ -16,20 +18,17 @@ BAND_ROWS = 64  # rows at a time under a band: fewer would skip more hidden keys
 Chunk = tuple[slice, slice, slice]
 
 
-def chunked_attention(
-    query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, band: int | None, scale: float, dropout: float
-) -> Tensor:
-    """softmax(query key^T * scale) value with dropout of the weights, in chunks; backward draws the same dropout again.
+def chunked_attention(query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, dropout: float) -> Tensor:
+    """:func:`gdkit.attention.attention` in chunks; a row that sees nothing is not zeroed.
 
-    ``visible`` has the band as well; ``band`` only says which keys no row of a chunk can see, so that they are skipped.
-
-    Shape:
-        - query: (head, query, width); key, value: (head, key, width), the heads of all samples; visible: None, or
-          (sample or 1, query or 1, key) boolean with a key in every row. Returns (head, query, width).
+    Backward draws the dropout again. Keys that no row of a chunk can see, by the band or, on a CPU, by their sample's
+    length, are left out.
     """
+    shown = hidden.shown_keys(key.shape[2])
+    rows = [x.flatten(0, 1) for x in (query, key, value)]  # the heads of all samples
     with torch.autocast(query.device.type, enabled=False):  # backward, which computes the weights again, has none
-        result = _ChunkedAttention.apply(query, key, value, visible, band, scale, dropout)  # pyright: ignore
-    return cast(Tensor, result)
+        result = _ChunkedAttention.apply(*rows, shown, hidden.band, query.shape[-1] ** -0.5, dropout)  # pyright: ignore
+    return cast(Tensor, result).view(query.shape)
 
 
 class _ChunkedAttention(torch.autograd.Function):
@@ -39,8 +38,8 @@ class _ChunkedAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        visible: Tensor | None,
-        band: int | None,
+        shown: Tensor | None,
+        band: int | Tensor | None,
         scale: float,
         dropout: float,
     ) -> Tensor:
@@ -49,28 +48,28 @@ class _ChunkedAttention(torch.autograd.Function):
         seed = int(torch.randint(2**62, (), device="cpu")) if dropout > 0 else 0
         ctx.band, ctx.scale, ctx.dropout, ctx.seed = band, scale, dropout, seed
         result = torch.empty_like(query)
-        for number, chunk in enumerate(_chunks(query, key, band)):
-            weights = _weights(query, key, visible, band, chunk, scale)
+        for number, chunk in enumerate(_chunks(query, key, shown, band)):
+            weights = _weights(query, key, shown, band, chunk, scale)
             if dropout > 0:
                 weights *= _kept(weights, dropout, seed + number)
             heads, rows, keys = chunk
             result[heads, rows] = weights @ value[heads, keys]
         result *= _gain(dropout)
-        ctx.save_for_backward(query, key, value, visible, result)
+        ctx.save_for_backward(query, key, value, shown, result)
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients of query, key and value; the weights are computed again."""
-        query, key, value, visible, result = ctx.saved_tensors
+        query, key, value, shown, result = ctx.saved_tensors
         grads = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         # What the softmax takes from every row: with dropout too, it is the gradient times the result.
         taken = (grad * result).sum(dim=-1, keepdim=True)
         grad = grad * _gain(ctx.dropout)
-        for number, chunk in enumerate(_chunks(query, key, ctx.band)):
+        for number, chunk in enumerate(_chunks(query, key, shown, ctx.band)):
             heads, rows, keys = chunk
-            weights = _weights(query, key, visible, ctx.band, chunk, ctx.scale)
+            weights = _weights(query, key, shown, ctx.band, chunk, ctx.scale)
             of_weights = grad[heads, rows] @ value[heads, keys].transpose(1, 2)
             dropped = weights
             if ctx.dropout > 0:
@@ -84,34 +83,46 @@ class _ChunkedAttention(torch.autograd.Function):
         return *grads, None, None, None, None
 
 
-def _chunks(query: Tensor, key: Tensor, band: int | None) -> Iterator[Chunk]:
+def _chunks(query: Tensor, key: Tensor, shown: Tensor | None, band: int | Tensor | None) -> Iterator[Chunk]:
     """Heads, rows of queries, and the keys that these may see: at most CHUNK scores, unless a single row has more."""
     num_heads, num_queries, num_keys = len(query), query.shape[1], key.shape[1]
-    rows = max(1, min(num_queries if band is None else BAND_ROWS, num_queries, CHUNK // num_keys))
+    ends = [num_keys] if shown is None or shown.is_cuda else _ends(shown)  # of each sample; on a GPU, asking would wait
+    rows = max(1, min(BAND_ROWS if isinstance(band, int) else num_queries, num_queries, CHUNK // num_keys))
     heads = max(1, CHUNK // (rows * num_keys))
+    per_sample = max(1, num_heads // len(ends))
     for head in range(0, num_heads, heads):
+        stop = min(head + heads, num_heads)
+        longest = max(ends[head // per_sample : (stop - 1) // per_sample + 1])
         for row in range(0, num_queries, rows):
             end = min(row + rows, num_queries)
             # A row that sees nothing is shown a key, as a softmax over none is NaN; its result is zeroed later.
-            last = num_keys if band is None else max(1, min(num_keys, end + band))
-            yield slice(head, min(head + heads, num_heads)), slice(row, end), slice(0, last)
+            last = max(1, min(longest, end + band) if isinstance(band, int) else longest)
+            yield slice(head, stop), slice(row, end), slice(0, last)
+
+
+def _ends(shown: Tensor) -> list[int]:
+    """The number of each sample's last real key, counted from 1; 0 without any."""
+    ends = (shown * torch.arange(1, shown.shape[1] + 1, device=shown.device)).amax(dim=1)
+    return cast(list[int], ends.tolist())  # pyright: ignore[reportUnknownMemberType]
 
 
 def _weights(
-    query: Tensor, key: Tensor, visible: Tensor | None, band: int | None, chunk: Chunk, scale: float
+    query: Tensor, key: Tensor, shown: Tensor | None, band: int | Tensor | None, chunk: Chunk, scale: float
 ) -> Tensor:
     """The softmax of one chunk's scores, (head, query, key)."""
     heads, rows, keys = chunk
     scores = (query[heads, rows] * scale) @ key[heads, keys].transpose(1, 2)
-    if visible is None:
-        return scores.softmax(dim=-1)
-    shown, first = visible if visible.shape[1] == 1 else visible[:, rows], 0
-    if len(visible) > 1:
-        head = torch.arange(heads.start, heads.stop, device=query.device)
-        shown = shown[head // (len(query) // len(visible))]
-    elif band is not None:  # nothing but the band hides anything: every row sees the keys before it
-        first = max(0, min(keys.stop, rows.start + band + 1))
-    scores[..., first:].masked_fill_(~shown[..., first : keys.stop], -torch.inf)
+    lowest = torch.finfo(scores.dtype).min  # not minus infinity: a row of nothing else would be NaN
+    head = torch.arange(heads.start, heads.stop, device=query.device)
+    if shown is not None:
+        scores.masked_fill_(~shown[head // (len(query) // len(shown)), None, keys], lowest)
+    if band is not None:
+        # Every row of the chunk sees the keys before the first that the band hides from any.
+        first = max(0, min(keys.stop, rows.start + band + 1)) if isinstance(band, int) else 0
+        step = torch.arange(max(rows.stop, keys.stop), device=query.device)
+        limit = band if isinstance(band, int) else band[head // (len(query) // len(band)), None, None]
+        hidden = step[first : keys.stop] - step[rows, None] > limit
+        scores[..., first:].masked_fill_(hidden, lowest)
     return scores.softmax(dim=-1)
 
 

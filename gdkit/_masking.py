@@ -35,3 +35,10 @@ def mean_of_real(values: Tensor, mask: Tensor | None) -> Tensor:
     count = (mask.sum() * values.shape[-1]).clamp(min=1)
     total = values.sum(dtype=torch.promote_types(values.dtype, torch.float32))
     return (total / count).to(values.dtype)
+
+
+def real_lengths(mask: Tensor | None) -> Tensor | None:
+    """The number of each sequence's last real step, counted from 1, (batch,): what lies behind need not be computed."""
+    if mask is None:
+        return None
+    return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)

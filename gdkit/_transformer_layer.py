@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -47,12 +48,10 @@ class CrossmodalLayer(nn.Module):
         self,
         x: Tensor,
         source: Tensor | None,
-        mask: Tensor | None,
-        source_mask: Tensor | None,
-        band: int | None,
+        hidden: dict[str, Any],
         need_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """The block's result, and the attention weights where they are asked for."""
+        """The block's result, and the attention weights where asked for; ``hidden`` is what attention hides."""
         normed = self.attention_norm(x)
         if source is None:
             query, key, value = self.in_projection(normed).chunk(3, dim=-1)
@@ -64,7 +63,7 @@ class CrossmodalLayer(nn.Module):
         query, key, value = (rearrange(part, split, heads=self.num_heads) for part in (query, key, value))
         dropout = self.attention_dropout if self.training else 0.0
         attend = attention_with_weights if need_weights else attention
-        result = attend(query, key, value, key_mask=source_mask, query_mask=mask, band=band, dropout=dropout)
+        result = attend(query, key, value, **hidden, dropout=dropout)
         attended, weights = result if isinstance(result, tuple) else (result, None)
         merged = rearrange(attended, "batch heads time width -> batch time (heads width)")
         x = x + self.dropout(self.out_projection(merged))

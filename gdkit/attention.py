@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from gdkit import _check
+from gdkit._attention_choice import BACKENDS, choose_backend, compute_dtype
 from gdkit._chunked_attention import chunked_attention
+from gdkit._hidden import Hidden, check_hidden
+from gdkit._sdpa_attention import sdpa_attention
+from gdkit.kernels import fused_attention
 
-BACKENDS = ("auto", "sdpa", "chunked", "reference")
-
-# With fewer scores PyTorch's kernel is faster although it holds all of them (batch 16, 4 heads, 50 by 50 steps, two of
-# the widths 5 to 64: equal; ten heads: 1.3 times slower; 400 by 400 steps: 2.8 times).
-_CHUNKED_FROM = 2**17
-# The CPU kernel is about three times slower at a head width of 5 than at the same head padded with zeros to 16; CUDA's
-# memory-efficient kernel needs multiples of 8. Zeros change neither a score nor a sum.
-_WIDTH_MULTIPLE = {"cpu": 16, "cuda": 8}
+__all__ = ["BACKENDS", "attention", "attention_with_weights", "packed_attention"]
 
 
 def attention(
@@ -24,9 +23,10 @@ def attention(
     key: Tensor,
     value: Tensor,
     *,
+    key_lengths: Tensor | None = None,
+    query_lengths: Tensor | None = None,
     key_mask: Tensor | None = None,
-    query_mask: Tensor | None = None,
-    band: int | None = None,
+    band: int | Tensor | None = None,
     dropout: float = 0.0,
     backend: str = "auto",
 ) -> Tensor:
@@ -36,78 +36,136 @@ def attention(
 
     Args:
         query, key, value: the heads; :math:`d` is their width before any padding.
-        key_mask: True where the key is real; what stands elsewhere must still be finite.
-        query_mask: True where the query is real; other rows of the result are zero.
+        key_lengths, query_lengths: how many of the first steps are real; a query that is not gives zeros.
+        key_mask: True where the key is real, for padding that is not all at the end; together with ``key_lengths``,
+            both must hold. What stands at steps that are not real must still be finite.
         band: hide key :math:`j` from query :math:`i` where :math:`j - i` is above it, counted in positions, real
-            or not; None hides nothing.
-        dropout: chance in [0, 1) of dropping an attention weight; "chunked" rounds it to 1 in 65,536.
-        backend: "sdpa", PyTorch's kernels (with dropout, that of a CPU holds all weights); "chunked", any device:
-            dropout with few weights in memory at a time, differentiable once, not for ``torch.compile``; "reference",
-            plain products, all weights in memory; "auto", "chunked" for dropout of many weights on a CPU, in 32 or 64
-            bits and outside ``torch.compile``, else "sdpa". Each draws its own dropout from the same seed.
+            or not: one number, or one a sample; None hides nothing.
+        dropout: chance in [0, 1) of dropping an attention weight, in 65,536ths except in "sdpa" and "reference".
+        backend: "triton", our kernels for CUDA, for heads up to 64 wide; "sdpa", PyTorch's kernels (with dropout, that
+            of a CPU holds all weights); "chunked", any device: dropout with few weights in memory at a time,
+            differentiable once, not for ``torch.compile``; "reference", plain products, all weights in memory;
+            "auto" chooses by device, dtype, width, dropout and size. Each draws its own dropout from the same seed.
 
     Shape:
         - query: (batch, heads, query, head_dim); key, value: (batch, heads, key, head_dim)
-        - key_mask: (batch, key); query_mask: (batch, query)
+        - key_lengths, query_lengths: (batch,) integers; key_mask: (batch, key) boolean; band: () or (batch,) integers
 
     Returns:
         (batch, heads, query, head_dim); a query that sees no key gives zeros, with zero gradients.
 
     Raises:
-        TypeError: if a mask is not boolean.
-        ValueError: if a shape disagrees, ``dropout`` is out of range, or there is no such ``backend``.
+        TypeError: if a mask is not boolean, or lengths are not integers.
+        ValueError: if a shape disagrees, ``dropout`` is out of range, or ``backend`` cannot compute this, with the
+            reason.
 
     Example:
         >>> heads = torch.randn(2, 4, 7, 5)
-        >>> attention(heads, heads, heads, key_mask=torch.ones(2, 7, dtype=torch.bool)).shape
+        >>> attention(heads, heads, heads, key_lengths=torch.tensor([7, 3])).shape
         torch.Size([2, 4, 7, 5])
 
     References:
         Attention Is All You Need, arXiv 1706.03762.
     """
     _check.check_choice("attention", "backend", backend, BACKENDS)
-    if backend == "reference":
-        masks = {"key_mask": key_mask, "query_mask": query_mask}
-        return attention_with_weights(query, key, value, **masks, band=band, dropout=dropout)[0]
-    visible, any_visible = _visible(query, key, value, key_mask, query_mask, band)
+    _check_heads(query, key, value)
+    hidden = check_hidden(query.shape[0], key.shape[2], key_lengths, query_lengths, key_mask, band)
     _check.check_fraction("attention", "dropout", dropout)
-    if key.shape[-2] == 0:  # a sum over no key: zeros that are still on the graph
+    chosen = choose_backend(backend, query, key, dropout)
+    if chosen == "reference":
+        return _with_weights(query, key, value, hidden, dropout)[0]
+    if key.shape[2] == 0 or query.shape[2] == 0:  # a sum over no key: zeros that are still on the graph
         return query @ key.transpose(-2, -1) @ value
-    if _resolve(backend, query, key, dropout) == "chunked":
-        result = _chunked(query, key, value, visible, band, dropout)
-    else:
-        result = _sdpa(query, key, value, visible, dropout)
-    return result if any_visible is None else torch.where(any_visible, result, 0.0)
+    if chosen == "triton":
+        dtype = compute_dtype(query)
+        return fused_attention(query.to(dtype), key.to(dtype), value.to(dtype), *hidden[:3], hidden.band, dropout)
+    compute = chunked_attention if chosen == "chunked" else sdpa_attention
+    result = compute(query, key, value, hidden, dropout)
+    sees = hidden.seeing_queries(query.shape[2], hidden.shown_keys(key.shape[2]), query.device)
+    return result if sees is None else torch.where(sees[:, None, :, None], result, 0.0)
 
 
-def _resolve(backend: str, query: Tensor, key: Tensor, dropout: float) -> str:
-    """The backend that "auto" stands for."""
-    if backend != "auto":
-        return backend
-    batch, heads, num_queries, _ = query.shape
-    is_large = batch * heads * num_queries * key.shape[2] >= _CHUNKED_FROM
-    is_exact = query.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(query.device.type)
-    on_cpu = query.device.type == "cpu" and not torch.compiler.is_compiling()
-    return "chunked" if dropout > 0 and on_cpu and is_exact and is_large else "sdpa"
-
-
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, dropout: float) -> Tensor:
-    width = query.shape[-1]
-    missing = -width % _WIDTH_MULTIPLE.get(query.device.type, 1)
-    heads = [F.pad(x, (0, missing)) if missing else x for x in (query, key, value)]
-    return F.scaled_dot_product_attention(
-        heads[0], heads[1], heads[2], attn_mask=visible, dropout_p=dropout, scale=width**-0.5
-    )[..., :width]
-
-
-def _chunked(
-    query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, band: int | None, dropout: float
+def packed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    num_queries: Sequence[int],
+    num_keys: Sequence[int],
+    *,
+    key_lengths: Tensor | None = None,
+    query_lengths: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    bands: Sequence[int | None] | None = None,
+    dropout: float = 0.0,
+    backend: str = "auto",
 ) -> Tensor:
-    if visible is not None:
-        visible = visible[None] if visible.dim() == 2 else visible[:, 0]  # the same for all heads
-    rows = [x.flatten(0, 1) for x in (query, key, value)]  # the heads of all samples
-    result = chunked_attention(rows[0], rows[1], rows[2], visible, band, query.shape[-1] ** -0.5, dropout)
-    return result.view(query.shape)
+    """:func:`attention` of several pairs of sequences of different lengths that lie one after the other in time.
+
+    With the backend "triton" all of them are one launch, such as the six directions between three modalities.
+
+    Args:
+        query, key, value: the heads of all pairs.
+        num_queries, num_keys: of each pair; a pair's queries see its own keys only.
+        key_lengths, query_lengths, key_mask, dropout, backend: as in :func:`attention`.
+        bands: of each pair.
+
+    Shape:
+        - query: (batch, heads, all queries, head_dim); key, value: (batch, heads, all keys, head_dim)
+        - key_lengths, query_lengths: (batch, pair) integers; key_mask: (batch, all keys) boolean
+
+    Returns:
+        (batch, heads, all queries, head_dim).
+
+    Raises:
+        TypeError, ValueError: as :func:`attention`, and if the numbers of steps do not add up.
+
+    Example:
+        >>> query, key = torch.randn(2, 4, 7 + 3, 5), torch.randn(2, 4, 2 + 9, 5)
+        >>> packed_attention(query, key, key, num_queries=[7, 3], num_keys=[2, 9]).shape
+        torch.Size([2, 4, 10, 5])
+    """
+    _check.check_choice("attention", "backend", backend, BACKENDS)
+    _check_heads(query, key, value)
+    batch, pairs = query.shape[0], len(num_queries)
+    bands = [None] * pairs if bands is None else bands
+    for argument, numbers, total in (("num_queries", num_queries, query), ("num_keys", num_keys, key)):
+        if len(numbers) != pairs or sum(numbers) != total.shape[2] or min(numbers, default=0) < 0 or pairs == 0:
+            raise ValueError(
+                f"packed_attention: {argument} must hold a number for each of {pairs} pairs that add up to "
+                f"{total.shape[2]} steps, got {list(numbers)}"
+            )
+    if len(bands) != pairs:
+        raise ValueError(f"packed_attention: bands must hold one for each of {pairs} pairs, got {list(bands)}")
+    for argument, lengths in (("key_lengths", key_lengths), ("query_lengths", query_lengths)):
+        if lengths is not None:
+            _check.check_whole("packed_attention", argument, lengths, [batch, pairs])
+    if key_mask is not None:
+        _check.check_mask("packed_attention", "key_mask", key_mask, [batch, key.shape[2]])
+    _check.check_fraction("packed_attention", "dropout", dropout)
+    if choose_backend(backend, query, key, dropout) == "triton" and min(*query.shape, *key.shape) > 0:
+        dtype = compute_dtype(query)
+        heads = (query.to(dtype), key.to(dtype), value.to(dtype))
+        return fused_attention(*heads, key_lengths, query_lengths, key_mask, bands, dropout, num_queries, num_keys)
+    results: list[Tensor] = []
+    queries, keys, values = (
+        torch.split(x, list(numbers), dim=2)
+        for x, numbers in ((query, num_queries), (key, num_keys), (value, num_keys))
+    )
+    key_masks = [None] * pairs if key_mask is None else torch.split(key_mask, list(num_keys), dim=1)
+    for pair in range(pairs):
+        result = attention(
+            queries[pair],
+            keys[pair],
+            values[pair],
+            key_lengths=None if key_lengths is None else key_lengths[:, pair],
+            query_lengths=None if query_lengths is None else query_lengths[:, pair],
+            key_mask=key_masks[pair],
+            band=bands[pair],
+            dropout=dropout,
+            backend=backend,
+        )
+        results.append(result)
+    return torch.cat(results, dim=2)
 
 
 def attention_with_weights(
@@ -115,47 +173,37 @@ def attention_with_weights(
     key: Tensor,
     value: Tensor,
     *,
+    key_lengths: Tensor | None = None,
+    query_lengths: Tensor | None = None,
     key_mask: Tensor | None = None,
-    query_mask: Tensor | None = None,
-    band: int | None = None,
+    band: int | Tensor | None = None,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """:func:`attention` on the plain path, with its weights (batch, heads, query, key) before dropout as well."""
-    visible, any_visible = _visible(query, key, value, key_mask, query_mask, band)
+    _check_heads(query, key, value)
+    hidden = check_hidden(query.shape[0], key.shape[2], key_lengths, query_lengths, key_mask, band)
     _check.check_fraction("attention", "dropout", dropout)
+    return _with_weights(query, key, value, hidden, dropout)
+
+
+def _with_weights(query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, dropout: float) -> tuple[Tensor, Tensor]:
     scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5  # (batch, heads, query, key)
-    if visible is not None:
-        scores = torch.where(visible, scores, -torch.inf)
+    shown = hidden.shown_keys(key.shape[2])
+    pairs = hidden.shown_pairs(query.shape[2], key.shape[2], query.device)
+    visible = [mask for mask in (pairs, None if shown is None else shown[:, None, None, :]) if mask is not None]
+    for mask in visible:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(dim=-1)
-    if any_visible is not None:
-        weights = torch.where(any_visible, weights, 0.0)
+    for mask in visible:  # a row that sees nothing has the same weight everywhere
+        weights = torch.where(mask, weights, 0.0)
+    if hidden.query_lengths is not None:
+        sees = torch.arange(query.shape[2], device=query.device) < hidden.query_lengths[:, None]
+        weights = torch.where(sees[:, None, :, None], weights, 0.0)
     return F.dropout(weights, dropout) @ value, weights
 
 
-def _visible(
-    query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None, query_mask: Tensor | None, band: int | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """Which keys each query sees, and which queries see any; both broadcast over (batch, heads, query, key).
-
-    A query that sees nothing is shown everything, and its result is zeroed afterwards: a softmax over nothing is NaN on
-    some backends.
-    """
+def _check_heads(query: Tensor, key: Tensor, value: Tensor) -> None:
     _check.check_shape("attention", "query", query, ["batch", "heads", "query", "head_dim"])
-    batch, heads, num_queries, width = query.shape
+    batch, heads, _, width = query.shape
     num_keys = _check.check_shape("attention", "key", key, [batch, heads, "key", width]).shape[2]
     _check.check_shape("attention", "value", value, [batch, heads, num_keys, width])
-    visible = any_visible = None
-    if key_mask is not None:
-        visible = _check.check_mask("attention", "key_mask", key_mask, [batch, num_keys])[:, None, None, :]
-    if band is not None:
-        _check.check_integer("attention", "band", band)
-        step = torch.arange(max(num_queries, num_keys), device=query.device)
-        inside = step[None, :num_keys] - step[:num_queries, None] <= band  # (query, key)
-        visible = inside if visible is None else visible & inside
-    if visible is not None:
-        any_visible = visible.any(dim=-1, keepdim=True)
-        visible = visible | ~any_visible
-    if query_mask is not None:
-        real = _check.check_mask("attention", "query_mask", query_mask, [batch, num_queries])[:, None, :, None]
-        any_visible = real if any_visible is None else real & any_visible
-    return visible, any_visible

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gdkit import _check
+from gdkit._masking import real_lengths
 from gdkit._transformer_layer import CrossmodalLayer, sinusoidal_positions
 
 
@@ -101,11 +102,17 @@ class CrossmodalTransformer(nn.Module):
         elif source_mask is not None:
             raise ValueError("CrossmodalTransformer: source_mask is given, but source is None")
         key_mask = target_mask if source is None else source_mask
+        hidden = {
+            "key_mask": key_mask,
+            "key_lengths": real_lengths(key_mask),
+            "query_lengths": real_lengths(target_mask),
+            "band": self.band,
+        }
         collected: list[Tensor] = []
         for layer in self.layers:
-            x, weights = layer(x, keys, target_mask, key_mask, self.band, return_attention)
+            x, weights = layer(x, keys, hidden, return_attention)
             if weights is not None:
-                collected.append(weights)
+                collected.append(weights if target_mask is None else weights * target_mask[:, None, :, None])
         x = self.norm(x)
         x = x if target_mask is None else torch.where(target_mask[..., None], x, 0.0)
         return (x, collected) if return_attention else x

@@ -20,17 +20,38 @@ def calls(draw):
     tensors = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
     options = {
         "key_mask": draw(st.none() | masks(batch, num_keys)),
-        "query_mask": draw(st.none() | masks(batch, num_queries)),
-        "band": draw(st.sampled_from((None, 0, 1, -1, -5))),
+        "key_lengths": draw(st.none() | lengths(batch, num_keys)),
+        "query_lengths": draw(st.none() | lengths(batch, num_queries)),
+        "band": draw(st.sampled_from((None, 0, 1, -1, -5)) | lengths(batch, 3)),
     }
     return tensors, options
+
+
+def lengths(batch, most):
+    return st.lists(st.integers(0, most), min_size=batch, max_size=batch).map(torch.tensor)
+
+
+def plain_loop(query, key, value, *, key_mask, key_lengths, query_lengths, band):
+    """The oracle, which knows masks only; bands one sample at a time."""
+    shown = torch.ones(len(key), key.shape[2], dtype=torch.bool) if key_mask is None else key_mask.clone()
+    real = torch.ones(len(query), query.shape[2], dtype=torch.bool)
+    for sample in range(len(query)):
+        if key_lengths is not None:
+            shown[sample, key_lengths[sample] :] = False
+        if query_lengths is not None:
+            real[sample, query_lengths[sample] :] = False
+    bands = band.tolist() if isinstance(band, torch.Tensor) else [band] * len(query)
+    results = [
+        naive.attention(*(x[i : i + 1] for x in (query, key, value, shown, real)), bands[i]) for i in range(len(query))
+    ]
+    return tuple(torch.cat(parts) for parts in zip(*results))
 
 
 @given(calls())
 def test_attention_is_the_plain_loop(call):
     tensors, options = call
     loop_leaves = [x.double().requires_grad_() for x in tensors]
-    wanted, weights = naive.attention(*loop_leaves, **options)
+    wanted, weights = plain_loop(*loop_leaves, **options)
     gradients = torch.autograd.grad(wanted.square().sum(), loop_leaves)
     tolerance = 1e-9 if tensors[0].dtype == torch.float64 else 1e-4
     for backend in ("sdpa", "chunked", "reference", None):
@@ -73,15 +94,8 @@ def test_a_query_that_sees_nothing_gives_zeros_and_zero_gradients():
 def test_weights_are_shares_of_the_visible_keys(call):
     (query, key, value), options = call
     _, weights = attention_with_weights(query, key, value, **options)
-    batch, _, num_queries, _ = query.shape
-    step = torch.arange(max(num_queries, key.shape[2]))
-    band = torch.inf if options["band"] is None else options["band"]
-    visible = (step[: key.shape[2]] - step[:num_queries, None] <= band).expand(batch, 1, -1, -1)
-    if options["key_mask"] is not None:
-        visible = visible & options["key_mask"][:, None, None, :]
-    if options["query_mask"] is not None:
-        visible = visible & options["query_mask"][:, None, :, None]
-    visible = visible.expand_as(weights)
+    _, wanted = plain_loop(query, key, value, **options)
+    visible = wanted > 0
     assert (weights >= 0).all()
     assert not weights[~visible].any()
     torch.testing.assert_close(weights.sum(dim=-1), visible.any(dim=-1).to(weights))
@@ -185,7 +199,7 @@ def test_chunks_drop_the_share_that_is_asked_for(dropout, monkeypatch):
 @pytest.mark.parametrize(("dropout", "steps", "chunked"), [(0.1, 100, True), (0.0, 100, False), (0.1, 5, False)])
 def test_auto_takes_chunks_for_dropout_of_many_weights_on_a_cpu(dropout, steps, chunked, monkeypatch):
     taken = []
-    monkeypatch.setattr("gdkit.attention._chunked", lambda *_: taken.append(1) or torch.zeros(4, 4, steps, 5))
+    monkeypatch.setattr("gdkit.attention.chunked_attention", lambda *_: taken.append(1) or torch.zeros(4, 4, steps, 5))
     heads = torch.randn(4, 4, steps, 5)
     attention(heads, heads, heads, dropout=dropout)
     assert bool(taken) == chunked
@@ -225,12 +239,25 @@ ERRORS = [
         "attention: key_mask must be boolean (True = real or present), got torch.float32",
     ),
     (
-        lambda: attention(X, X, X, query_mask=torch.ones(2, 5, dtype=torch.bool)),
-        "attention: query_mask must have shape (2, 4), got (2, 5)",
+        lambda: attention(X, X, X, query_lengths=torch.ones(3, dtype=torch.int64)),
+        "attention: query_lengths must have shape (2,), got (3,)",
+    ),
+    (
+        lambda: attention(X, X, X, key_lengths=torch.ones(2)),
+        "attention: key_lengths must hold integers, got torch.float32",
+    ),
+    (
+        lambda: attention(X, X, X, band=torch.ones(2, dtype=torch.bool)),
+        "attention: band must hold integers, got torch.bool",
+    ),
+    (lambda: attention(X, X, X, band=1.5), "attention: band must be an integer, got 1.5"),
+    (
+        lambda: attention(X, X, X, backend="flash"),
+        "attention: backend must be one of 'auto', 'triton', 'sdpa', 'chunked', 'reference', got 'flash'",
     ),
     (
         lambda: attention(X, X, X, backend="triton"),
-        "attention: backend must be one of 'auto', 'sdpa', 'chunked', 'reference', got 'triton'",
+        "attention: backend 'triton' needs tensors on a CUDA device, got cpu",
     ),
     (lambda: attention(X, X, X, dropout=1.0), "attention: dropout must be in [0, 1), got 1.0"),
     (lambda: attention(X, X, X, dropout=-0.1), "attention: dropout must be at least 0, got -0.1"),

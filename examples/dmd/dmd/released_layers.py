@@ -67,8 +67,8 @@ class ReleasedTransformer(CrossmodalTransformer):
         """
         x = self._embed("target", x, None)
         for layer in self.layers[:-1]:
-            x, _ = layer(x, None, None, None, self.band, False)
-        x, _ = self.layers[-1](x[:, -1:], x, None, None, None, False)
+            x, _ = layer(x, None, {"band": self.band}, False)
+        x, _ = self.layers[-1](x[:, -1:], x, {}, False)
         return self.norm(x[:, 0])
 
     def positions(self, x: Tensor, mask: Tensor | None) -> Tensor:

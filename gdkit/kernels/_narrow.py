@@ -1,0 +1,310 @@
+"""Attention of heads up to 16 wide in exact float32: one thread holds a query (or a key), its width is unrolled.
+
+A matrix unit wants a width of 16 and rounds float32 to 19 bits; here width 5 costs five multiply-adds, exactly.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, kept, limit, place
+
+
+@triton.jit
+def load_columns(pointer, row, stride, count, WIDTH: tl.constexpr, WHOLE: tl.constexpr):
+    """A tile's rows (rows, width) as one vector for each column; zeros past ``count`` unless the tile is whole."""
+    columns = ()
+    for column in tl.static_range(WIDTH):
+        place = pointer + row * stride + column
+        values = tl.load(place) if WHOLE else tl.load(place, mask=row < count, other=0.0)
+        columns = columns + (values.to(tl.float32),)
+    return columns
+
+
+@triton.jit
+def store_columns(pointer, row, stride, count, columns, factor, WIDTH: tl.constexpr):
+    """Writes what :func:`load_columns` reads, times a factor (one, or one for each row)."""
+    for column in tl.static_range(WIDTH):
+        tl.store(pointer + row * stride + column, (columns[column] * factor).to(pointer.dtype.element_ty), row < count)
+
+
+@triton.jit
+def zero_columns(SHAPE: tl.constexpr, WIDTH: tl.constexpr):
+    columns = ()
+    for _ in tl.static_range(WIDTH):
+        columns = columns + (tl.zeros(SHAPE, tl.float32),)
+    return columns
+
+
+@triton.jit
+def scale_columns(columns, factor, WIDTH: tl.constexpr):
+    scaled = ()
+    for column in tl.static_range(WIDTH):
+        scaled = scaled + (columns[column] * factor,)
+    return scaled
+
+
+@triton.jit
+def outer(start, a, b, WIDTH: tl.constexpr):
+    """Start + a b^T, a product of columns at a time: a starting value costs nothing."""
+    for column in tl.static_range(WIDTH):
+        start = start + a[column][:, None] * b[column][None, :]
+    return start
+
+
+@triton.jit
+def inner(a, b, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """The product of each row of a with the same row of b."""
+    total = tl.zeros([ROWS], tl.float32)
+    for column in tl.static_range(WIDTH):
+        total += a[column] * b[column]
+    return total
+
+
+@triton.jit
+def add_sums(total, decay, weights, columns, WIDTH: tl.constexpr):
+    """Total * decay + weights^T columns: sums over the first axis, which lies within a thread."""
+    result = ()
+    for column in tl.static_range(WIDTH):
+        result = result + (total[column] * decay + tl.sum(weights * columns[column][:, None], 0),)
+    return result
+
+
+@triton.jit
+def key_scores(start, column, keys, key_mask, num_keys, queries, row, band, WIDTH: tl.constexpr, EDGE: tl.constexpr):
+    """Start + the scores (key, query) of a tile, minus infinity where a key is hidden."""
+    if key_mask is not None:
+        real = tl.load(key_mask + column, mask=column < num_keys, other=0) != 0
+        start = start + tl.where(real, 0.0, float("-inf"))[:, None]
+    scores = outer(start, keys, queries, WIDTH)
+    if EDGE:
+        shown = (column < num_keys)[:, None] & (column[:, None] - row[None, :] <= band)
+        scores = tl.where(shown, scores, float("-inf"))
+    return scores
+
+
+@triton.jit
+def attend(
+    state, first_key, key, key_step, value, value_step, key_mask, num_keys, queries, row, band,
+    seed, sample, head, threshold,
+    WIDTH: tl.constexpr, KEYS: tl.constexpr, EDGE: tl.constexpr, DROPOUT: tl.constexpr,
+):  # fmt: skip
+    """A tile of keys more: every query's highest score, sum of weights, and weighted sum of values."""
+    highest, total, summed = state
+    column = first_key + tl.arange(0, KEYS)
+    keys = load_columns(key, column, key_step, num_keys, WIDTH, not EDGE)
+    start = tl.zeros([KEYS, row.shape[0]], tl.float32)
+    scores = key_scores(start, column, keys, key_mask, num_keys, queries, row, band, WIDTH, EDGE)
+    raised = tl.maximum(highest, tl.max(scores, 0))
+    decay = tl.exp2(highest - raised)
+    weights = tl.exp2(scores - raised[None, :])  # (key, query)
+    total = total * decay + tl.sum(weights, 0)
+    if DROPOUT:
+        weights = tl.where(kept(seed, row, first_key, head, sample, threshold, KEYS, True), weights, 0.0)
+    values = load_columns(value, column, value_step, num_keys, WIDTH, not EDGE)
+    return raised, total, add_sums(summed, decay, weights, values, WIDTH)
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def forward(
+    query, key, value, result, log_sums, key_lengths, query_lengths, key_mask, bands, pairs, seeds,
+    query_sample, query_head, query_step, key_sample, key_head, key_step, value_sample, value_head, value_step,
+    result_sample, result_head, result_step,
+    num_heads, num_pairs, num_queries, num_keys, total_queries, total_keys, band, threshold, gain, scale,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, DROPOUT: tl.constexpr, MANY: tl.constexpr,
+):  # fmt: skip
+    """Results of ROWS queries of one head, and the base-2 logarithm of each one's sum of weights."""
+    sample, head = tl.program_id(0) // num_heads, tl.program_id(0) % num_heads
+    pair, first, query_start, num_queries, key_start, num_keys, band = place(
+        tl.program_id(1), pairs, num_pairs, num_queries, num_keys, band, ROWS, False, MANY
+    )
+    rows = num_queries  # to be written; those that are real may be fewer
+    num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
+    num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
+    if bands is not None:
+        band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
+    if key_mask is not None:
+        key_mask += sample.to(tl.int64) * total_keys + key_start
+    query += sample.to(tl.int64) * query_sample + head * query_head + query_start * query_step
+    key += sample.to(tl.int64) * key_sample + head * key_head + key_start * key_step
+    value += sample.to(tl.int64) * value_sample + head * value_head + key_start * value_step
+    seed = tl.load(seeds) if DROPOUT else 0
+    stream = sample * num_pairs + pair
+
+    row = first + tl.arange(0, ROWS)
+    queries = scale_columns(load_columns(query, row, query_step, num_queries, WIDTH, False), scale, WIDTH)
+    state = (tl.full([ROWS], LOWEST, tl.float32), tl.zeros([ROWS], tl.float32), zero_columns([ROWS], WIDTH))
+    last = tl.minimum(num_keys, tl.minimum(first + ROWS, num_queries) + band)  # past the keys that any row sees
+    last = tl.where(first < num_queries, last, 0)
+    whole = tl.minimum(tl.maximum(first + band + 1, 0), last) // KEYS * KEYS  # up to here every row sees every key
+    for first_key in range(0, whole, KEYS):
+        state = attend(
+            state, first_key, key, key_step, value, value_step, key_mask, num_keys, queries, row, band,
+            seed, stream, head, threshold, WIDTH, KEYS, False, DROPOUT,
+        )  # fmt: skip
+    for first_key in range(whole, last, KEYS):
+        state = attend(
+            state, first_key, key, key_step, value, value_step, key_mask, num_keys, queries, row, band,
+            seed, stream, head, threshold, WIDTH, KEYS, True, DROPOUT,
+        )  # fmt: skip
+    highest, total, summed = state
+    result += sample.to(tl.int64) * result_sample + head * result_head + query_start * result_step
+    log_sums += tl.program_id(0).to(tl.int64) * total_queries + query_start
+    sees = (total > 0) & (row < num_queries)
+    store_columns(result, row, result_step, rows, summed, tl.where(sees, gain / total, 0.0), WIDTH)
+    tl.store(log_sums + row, tl.where(sees, highest + tl.log2(total), float("inf")), mask=row < rows)
+
+
+@triton.jit
+def query_gradient(
+    total, first_key, key, key_step, value, value_step, key_mask, num_keys, queries, grads, log_sum, taken, row, band,
+    seed, sample, head, threshold,
+    WIDTH: tl.constexpr, KEYS: tl.constexpr, EDGE: tl.constexpr, DROPOUT: tl.constexpr,
+):  # fmt: skip
+    """A tile of keys more in the gradient of the queries."""
+    column = first_key + tl.arange(0, KEYS)
+    keys = load_columns(key, column, key_step, num_keys, WIDTH, not EDGE)
+    start = tl.broadcast_to(-log_sum[None, :], (KEYS, row.shape[0]))
+    scores = key_scores(start, column, keys, key_mask, num_keys, queries, row, band, WIDTH, EDGE)
+    values = load_columns(value, column, value_step, num_keys, WIDTH, not EDGE)
+    of_weights = outer(tl.broadcast_to(-taken[None, :], (KEYS, row.shape[0])), values, grads, WIDTH)
+    if DROPOUT:
+        keep = kept(seed, row, first_key, head, sample, threshold, KEYS, True)
+        of_weights = tl.where(keep, of_weights, -taken[None, :])
+    return add_sums(total, 1.0, tl.exp2(scores) * of_weights, keys, WIDTH)
+
+
+@triton.jit
+def add_products(total, weights, columns, WIDTH: tl.constexpr):
+    """Each of the sums (key, query), plus weights times a column of the queries."""
+    result = ()
+    for column in tl.static_range(WIDTH):
+        result = result + (total[column] + weights * columns[column][None, :],)
+    return result
+
+
+@triton.jit
+def key_gradient(
+    state, first_row, query, query_step, result, result_step, grad, grad_step, log_sums, num_queries, keys, values,
+    column, first_key, band, scale, gain, seed, sample, head, threshold,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, EDGE: tl.constexpr, DROPOUT: tl.constexpr,
+):  # fmt: skip
+    """A tile of queries more in the gradients of the keys and the values, whose sums over queries come at the end."""
+    of_keys, of_values = state
+    row = first_row + tl.arange(0, ROWS)
+    queries = scale_columns(load_columns(query, row, query_step, num_queries, WIDTH, False), scale, WIDTH)
+    grads = load_columns(grad, row, grad_step, num_queries, WIDTH, False)
+    taken = inner(grads, load_columns(result, row, result_step, num_queries, WIDTH, False), ROWS, WIDTH)
+    grads = scale_columns(grads, gain, WIDTH)
+    log_sum = tl.load(log_sums + row, mask=row < num_queries, other=float("inf"))
+    scores = outer(tl.broadcast_to(-log_sum[None, :], (KEYS, ROWS)), keys, queries, WIDTH)  # (key, query)
+    if EDGE:
+        scores = tl.where(column[:, None] - row[None, :] <= band, scores, float("-inf"))
+    weights = tl.exp2(scores)
+    of_weights = outer(tl.broadcast_to(-taken[None, :], (KEYS, ROWS)), values, grads, WIDTH)
+    dropped = weights
+    if DROPOUT:
+        keep = kept(seed, row, first_key, head, sample, threshold, KEYS, True)
+        of_weights = tl.where(keep, of_weights, -taken[None, :])
+        dropped = tl.where(keep, weights, 0.0)
+    of_values = add_products(of_values, dropped, grads, WIDTH)
+    return add_products(of_keys, weights * of_weights, queries, WIDTH), of_values
+
+
+@triton.jit(do_not_specialize=[*INTEGERS, "query_tiles"])
+def backward(
+    query, key, value, result, log_sums, grad, query_grad, key_grad, value_grad,
+    key_lengths, query_lengths, key_mask, bands, pairs, seeds,
+    query_sample, query_head, query_step, key_sample, key_head, key_step, value_sample, value_head, value_step,
+    result_sample, result_head, result_step, grad_sample, grad_head, grad_step,
+    query_grad_sample, query_grad_head, query_grad_step, key_grad_sample, key_grad_head, key_grad_step,
+    num_heads, num_pairs, num_queries, num_keys, total_queries, total_keys, band, threshold, gain, scale, query_tiles,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, OWN_KEYS: tl.constexpr, LANES: tl.constexpr,
+    DROPOUT: tl.constexpr, MANY: tl.constexpr,
+):  # fmt: skip
+    """The first ``query_tiles`` programs write the gradient of ROWS queries each, the others those of OWN_KEYS keys.
+
+    Each computes the weights anew: nothing is added up between programs, so that the result is the same every time.
+    """
+    sample, head = tl.program_id(0) // num_heads, tl.program_id(0) % num_heads
+    over_keys = tl.program_id(1) >= query_tiles
+    if over_keys:
+        pair, first, query_start, num_queries, key_start, num_keys, band = place(
+            tl.program_id(1) - query_tiles, pairs, num_pairs, num_queries, num_keys, band, OWN_KEYS, True, MANY
+        )
+    else:
+        pair, first, query_start, num_queries, key_start, num_keys, band = place(
+            tl.program_id(1), pairs, num_pairs, num_queries, num_keys, band, ROWS, False, MANY
+        )
+    rows = tl.where(over_keys, num_keys, num_queries)
+    num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
+    num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
+    if bands is not None:
+        band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
+    if key_mask is not None:
+        key_mask += sample.to(tl.int64) * total_keys + key_start
+    query += sample.to(tl.int64) * query_sample + head * query_head + query_start * query_step
+    key += sample.to(tl.int64) * key_sample + head * key_head + key_start * key_step
+    value += sample.to(tl.int64) * value_sample + head * value_head + key_start * value_step
+    result += sample.to(tl.int64) * result_sample + head * result_head + query_start * result_step
+    grad += sample.to(tl.int64) * grad_sample + head * grad_head + query_start * grad_step
+    log_sums += tl.program_id(0).to(tl.int64) * total_queries + query_start
+    seed = tl.load(seeds) if DROPOUT else 0
+    stream = sample * num_pairs + pair
+
+    if over_keys:
+        column = first + tl.arange(0, OWN_KEYS)
+        keys = load_columns(key, column, key_step, num_keys, WIDTH, False)
+        values = load_columns(value, column, value_step, num_keys, WIDTH, False)
+        state = (zero_columns([OWN_KEYS, LANES], WIDTH), zero_columns([OWN_KEYS, LANES], WIDTH))
+        start = tl.minimum(tl.maximum(first - band, 0), num_queries)  # the first query that sees a key
+        start = tl.where(first < num_keys, start, num_queries)
+        edge = tl.maximum(first + OWN_KEYS - 1 - band - start, 0)  # from here on every query sees every key
+        whole = tl.minimum(start + tl.cdiv(edge, LANES) * LANES, num_queries)
+        for first_row in range(start, whole, LANES):
+            state = key_gradient(
+                state, first_row, query, query_step, result, result_step, grad, grad_step, log_sums, num_queries,
+                keys, values, column, first, band, scale, gain, seed, stream, head, threshold,
+                WIDTH, LANES, OWN_KEYS, True, DROPOUT,
+            )  # fmt: skip
+        for first_row in range(whole, num_queries, LANES):
+            state = key_gradient(
+                state, first_row, query, query_step, result, result_step, grad, grad_step, log_sums, num_queries,
+                keys, values, column, first, band, scale, gain, seed, stream, head, threshold,
+                WIDTH, LANES, OWN_KEYS, False, DROPOUT,
+            )  # fmt: skip
+        real = column < num_keys
+        if key_mask is not None:
+            real = real & (tl.load(key_mask + column, mask=real, other=0) != 0)
+        of_keys, of_values = state
+        shift = sample.to(tl.int64) * key_grad_sample + head * key_grad_head + key_start * key_grad_step
+        for number in tl.static_range(WIDTH):
+            target = shift + column * key_grad_step + number
+            of_key, of_value = tl.sum(of_keys[number], 1) * LN2, tl.sum(of_values[number], 1)
+            tl.store(key_grad + target, tl.where(real, of_key, 0.0), mask=column < rows)
+            tl.store(value_grad + target, tl.where(real, of_value, 0.0), mask=column < rows)
+    else:
+        row = first + tl.arange(0, ROWS)
+        queries = scale_columns(load_columns(query, row, query_step, num_queries, WIDTH, False), scale, WIDTH)
+        grads = load_columns(grad, row, grad_step, num_queries, WIDTH, False)
+        results = load_columns(result, row, result_step, num_queries, WIDTH, False)
+        taken = inner(grads, results, ROWS, WIDTH)
+        grads = scale_columns(grads, gain, WIDTH)
+        log_sum = tl.load(log_sums + row, mask=row < num_queries, other=float("inf"))
+        total = zero_columns([ROWS], WIDTH)
+        last = tl.minimum(num_keys, tl.minimum(first + ROWS, num_queries) + band)
+        last = tl.where(first < num_queries, last, 0)
+        whole = tl.minimum(tl.maximum(first + band + 1, 0), last) // KEYS * KEYS
+        for first_key in range(0, whole, KEYS):
+            total = query_gradient(
+                total, first_key, key, key_step, value, value_step, key_mask, num_keys, queries, grads, log_sum, taken,
+                row, band, seed, stream, head, threshold, WIDTH, KEYS, False, DROPOUT,
+            )  # fmt: skip
+        for first_key in range(whole, last, KEYS):
+            total = query_gradient(
+                total, first_key, key, key_step, value, value_step, key_mask, num_keys, queries, grads, log_sum, taken,
+                row, band, seed, stream, head, threshold, WIDTH, KEYS, True, DROPOUT,
+            )  # fmt: skip
+        query_grad += sample.to(tl.int64) * query_grad_sample + head * query_grad_head + query_start * query_grad_step
+        store_columns(query_grad, row, query_grad_step, rows, total, scale * LN2, WIDTH)
