@@ -8,67 +8,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, kept, limit, place
-
-
-@triton.jit
-def load_columns(pointer, row, stride, count, WIDTH: tl.constexpr, WHOLE: tl.constexpr):
-    """A tile's rows (rows, width) as one vector for each column; zeros past ``count`` unless the tile is whole."""
-    columns = ()
-    for column in tl.static_range(WIDTH):
-        place = pointer + row * stride + column
-        values = tl.load(place) if WHOLE else tl.load(place, mask=row < count, other=0.0)
-        columns = columns + (values.to(tl.float32),)
-    return columns
-
-
-@triton.jit
-def store_columns(pointer, row, stride, count, columns, factor, WIDTH: tl.constexpr):
-    """Writes what :func:`load_columns` reads, times a factor (one, or one for each row)."""
-    for column in tl.static_range(WIDTH):
-        tl.store(pointer + row * stride + column, (columns[column] * factor).to(pointer.dtype.element_ty), row < count)
-
-
-@triton.jit
-def zero_columns(SHAPE: tl.constexpr, WIDTH: tl.constexpr):
-    columns = ()
-    for _ in tl.static_range(WIDTH):
-        columns = columns + (tl.zeros(SHAPE, tl.float32),)
-    return columns
-
-
-@triton.jit
-def scale_columns(columns, factor, WIDTH: tl.constexpr):
-    scaled = ()
-    for column in tl.static_range(WIDTH):
-        scaled = scaled + (columns[column] * factor,)
-    return scaled
-
-
-@triton.jit
-def outer(start, a, b, WIDTH: tl.constexpr):
-    """Start + a b^T, a product of columns at a time: a starting value costs nothing."""
-    for column in tl.static_range(WIDTH):
-        start = start + a[column][:, None] * b[column][None, :]
-    return start
-
-
-@triton.jit
-def inner(a, b, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    """The product of each row of a with the same row of b."""
-    total = tl.zeros([ROWS], tl.float32)
-    for column in tl.static_range(WIDTH):
-        total += a[column] * b[column]
-    return total
-
-
-@triton.jit
-def add_sums(total, decay, weights, columns, WIDTH: tl.constexpr):
-    """Total * decay + weights^T columns: sums over the first axis, which lies within a thread."""
-    result = ()
-    for column in tl.static_range(WIDTH):
-        result = result + (total[column] * decay + tl.sum(weights * columns[column][:, None], 0),)
-    return result
+from gdkit.kernels._columns import (
+    add_products,
+    add_sums,
+    inner,
+    load_columns,
+    outer,
+    scale_columns,
+    store_columns,
+    zero_columns,
+)
+from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, at, kept, limit, place
 
 
 @triton.jit
@@ -126,9 +76,9 @@ def forward(
         band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
-    query += sample.to(tl.int64) * query_sample + head * query_head + query_start * query_step
-    key += sample.to(tl.int64) * key_sample + head * key_head + key_start * key_step
-    value += sample.to(tl.int64) * value_sample + head * value_head + key_start * value_step
+    query = at(query, sample, query_sample, head, query_head, query_start, query_step)
+    key = at(key, sample, key_sample, head, key_head, key_start, key_step)
+    value = at(value, sample, value_sample, head, value_head, key_start, value_step)
     seed = tl.load(seeds) if DROPOUT else 0
     stream = sample * num_pairs + pair
 
@@ -149,7 +99,7 @@ def forward(
             seed, stream, head, threshold, WIDTH, KEYS, True, DROPOUT,
         )  # fmt: skip
     highest, total, summed = state
-    result += sample.to(tl.int64) * result_sample + head * result_head + query_start * result_step
+    result = at(result, sample, result_sample, head, result_head, query_start, result_step)
     log_sums += tl.program_id(0).to(tl.int64) * total_queries + query_start
     sees = (total > 0) & (row < num_queries)
     store_columns(result, row, result_step, rows, summed, tl.where(sees, gain / total, 0.0), WIDTH)
@@ -173,15 +123,6 @@ def query_gradient(
         keep = kept(seed, row, first_key, head, sample, threshold, KEYS, True)
         of_weights = tl.where(keep, of_weights, -taken[None, :])
     return add_sums(total, 1.0, tl.exp2(scores) * of_weights, keys, WIDTH)
-
-
-@triton.jit
-def add_products(total, weights, columns, WIDTH: tl.constexpr):
-    """Each of the sums (key, query), plus weights times a column of the queries."""
-    result = ()
-    for column in tl.static_range(WIDTH):
-        result = result + (total[column] + weights * columns[column][None, :],)
-    return result
 
 
 @triton.jit
@@ -244,11 +185,11 @@ def backward(
         band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
-    query += sample.to(tl.int64) * query_sample + head * query_head + query_start * query_step
-    key += sample.to(tl.int64) * key_sample + head * key_head + key_start * key_step
-    value += sample.to(tl.int64) * value_sample + head * value_head + key_start * value_step
-    result += sample.to(tl.int64) * result_sample + head * result_head + query_start * result_step
-    grad += sample.to(tl.int64) * grad_sample + head * grad_head + query_start * grad_step
+    query = at(query, sample, query_sample, head, query_head, query_start, query_step)
+    key = at(key, sample, key_sample, head, key_head, key_start, key_step)
+    value = at(value, sample, value_sample, head, value_head, key_start, value_step)
+    result = at(result, sample, result_sample, head, result_head, query_start, result_step)
+    grad = at(grad, sample, grad_sample, head, grad_head, query_start, grad_step)
     log_sums += tl.program_id(0).to(tl.int64) * total_queries + query_start
     seed = tl.load(seeds) if DROPOUT else 0
     stream = sample * num_pairs + pair
@@ -306,5 +247,5 @@ def backward(
                 total, first_key, key, key_step, value, value_step, key_mask, num_keys, queries, grads, log_sum, taken,
                 row, band, seed, stream, head, threshold, WIDTH, KEYS, True, DROPOUT,
             )  # fmt: skip
-        query_grad += sample.to(tl.int64) * query_grad_sample + head * query_grad_head + query_start * query_grad_step
+        query_grad = at(query_grad, sample, query_grad_sample, head, query_grad_head, query_start, query_grad_step)
         store_columns(query_grad, row, query_grad_step, rows, total, scale * LN2, WIDTH)

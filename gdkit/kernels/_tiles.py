@@ -42,6 +42,12 @@ def limit(length, lengths, sample, pair, num_pairs):
 
 
 @triton.jit
+def at(pointer, sample, sample_stride, head, head_stride, step, step_stride):
+    """Where a head of a sample begins, from one of its steps on."""
+    return pointer + sample.to(tl.int64) * sample_stride + head * head_stride + step * step_stride
+
+
+@triton.jit
 def kept(seed, query_number, first_key, head, sample, threshold, KEYS: tl.constexpr, KEYS_FIRST: tl.constexpr):
     """True where dropout keeps the weight: (keys, queries), or (queries, keys) without ``KEYS_FIRST``.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, kept, limit, place
+from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, at, kept, limit, place
 
 
 @triton.jit
@@ -57,9 +57,9 @@ def forward(
         band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
-    query += sample.to(tl.int64) * query_sample + head * query_head + query_start * query_step
-    key += sample.to(tl.int64) * key_sample + head * key_head + key_start * key_step
-    value += sample.to(tl.int64) * value_sample + head * value_head + key_start * value_step
+    query = at(query, sample, query_sample, head, query_head, query_start, query_step)
+    key = at(key, sample, key_sample, head, key_head, key_start, key_step)
+    value = at(value, sample, value_sample, head, value_head, key_start, value_step)
     seed = tl.load(seeds) if DROPOUT else 0
     stream = sample * num_pairs + pair
 
@@ -84,7 +84,7 @@ def forward(
         values = load_rows(value, column, value_step, num_keys, WIDTH, PADDED)
         summed = tl.dot(weights.to(values.dtype), values, summed * decay[:, None], input_precision=PRECISION)
         highest = raised
-    result += sample.to(tl.int64) * result_sample + head * result_head + query_start * result_step
+    result = at(result, sample, result_sample, head, result_head, query_start, result_step)
     log_sums += tl.program_id(0).to(tl.int64) * total_queries + query_start
     sees = (total > 0) & (row < num_queries)
     store_rows(result, row, result_step, rows, summed * tl.where(sees, gain / total, 0.0)[:, None], WIDTH, PADDED)
@@ -136,11 +136,11 @@ def backward(
         band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
-    query += sample.to(tl.int64) * query_sample + head * query_head + query_start * query_step
-    key += sample.to(tl.int64) * key_sample + head * key_head + key_start * key_step
-    value += sample.to(tl.int64) * value_sample + head * value_head + key_start * value_step
-    result += sample.to(tl.int64) * result_sample + head * result_head + query_start * result_step
-    grad += sample.to(tl.int64) * grad_sample + head * grad_head + query_start * grad_step
+    query = at(query, sample, query_sample, head, query_head, query_start, query_step)
+    key = at(key, sample, key_sample, head, key_head, key_start, key_step)
+    value = at(value, sample, value_sample, head, value_head, key_start, value_step)
+    result = at(result, sample, result_sample, head, result_head, query_start, result_step)
+    grad = at(grad, sample, grad_sample, head, grad_head, query_start, grad_step)
     log_sums += tl.program_id(0).to(tl.int64) * total_queries + query_start
     seed = tl.load(seeds) if DROPOUT else 0
     stream = sample * num_pairs + pair
