@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 
 # In place of this folder, whose `cuda` would hide a package of that name from PyTorch.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.suite.cases import attention, crossmodal, data, gd_unit, step, triplet
 from benchmarks.suite.facts import facts, slug
 from benchmarks.suite.floors import measure_rates

@@ -111,10 +111,10 @@ def differentiable(
 
         if mode == "forward":
             return forward
-        output, weights = recorded()
         if mode == "backward":
-            return lambda: gradients(output, weights, True)
-        del output
+            recording = recorded()
+            return lambda: gradients(*recording, True)
+        _, weights = recorded()
 
         def full() -> tuple[Tensor, ...]:
             output = function(*inputs_)

@@ -167,8 +167,8 @@ def markdown(rows: list[Row]) -> str:
         first = of_case[0]
         text += [f"### {case}", ""]
         text += [
-            f"{first['device_name']}, {first['threads']:.0f} thread(s), torch {first['torch']}, gdkit {first['gdkit']} at "
-            f"{first['revision']}, {first['date']}; baseline: {first['baseline']}.",
+            f"{first['device_name']}, {first['threads']:.0f} thread(s), torch {first['torch']}, gdkit {first['gdkit']} "
+            f"at {first['revision']}, {first['date']}; baseline: {first['baseline']}.",
             "",
         ]
         for sweep, of_sweep in by(of_case, "sweep").items():

@@ -43,6 +43,8 @@ def cuda_provider(query: Tensor, key: Tensor, value: Tensor, options: Options) -
             from benchmarks.cuda.attention import attention as by_hand
         except (ImportError, OSError, RuntimeError) as error:  # not there, not to be loaded, not to be compiled
             raise Skipped(f"benchmarks.cuda cannot be imported: {error}") from error
-        return differentiable(partial(by_hand, band=options.band, dropout=options.dropout), (query, key, value))(mode)
+        seed = torch.zeros(1, dtype=torch.int64, device=query.device) if options.dropout else None
+        call = partial(by_hand, band=options.band, dropout=options.dropout, seed=seed)
+        return differentiable(lambda *heads: call(*heads)[0], (query, key, value))(mode)
 
     return provider

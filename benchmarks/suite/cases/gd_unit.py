@@ -1,4 +1,4 @@
-"""A GD-Unit over a complete graph: batch 16, features 256 wide, linear scorer, L1 between logits and between features."""
+"""A GD-Unit over a complete graph: batch 16, features 256 wide, linear scorer, L1 of logits and of features."""
 
 from __future__ import annotations
 

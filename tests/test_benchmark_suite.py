@@ -1,0 +1,105 @@
+"""benchmarks/run.py at tiny sizes: every case gives rows, and what measures them measures what it says."""
+
+import math
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from benchmarks.suite import report
+from benchmarks.suite.counters import count_cpu
+from benchmarks.suite.floors import Rates, floor
+from benchmarks.suite.measure import Effort, interleave, quantiles
+from benchmarks.suite.memory import peak_cpu
+from benchmarks.suite.point import Work
+
+ROOT = pathlib.Path(__file__).parent.parent
+CASES = ("attention", "triplet", "gd_unit", "crossmodal", "step", "data")
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The rows of a quick run, and the folder that it wrote to."""
+    folder = tmp_path_factory.mktemp("quick")
+    command = [sys.executable, "benchmarks/run.py", "--quick", "--out", folder, "--images", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (path,) = folder.glob("performance_*.csv")
+    return report.read(path), folder
+
+
+def test_every_case_gives_rows(quick):
+    rows, folder = quick
+    assert {row["case"] for row in rows} == set(CASES)
+    for row in rows:
+        if row["skipped"]:
+            assert row["seconds"] is None
+            continue
+        assert 0 < row["seconds_20"] <= row["seconds"] <= row["seconds_80"] < math.inf, row
+        assert row["memory_bytes"] >= 0
+        assert row["torch"] == torch.__version__
+        if row["provider"] == row["baseline"]:
+            assert row["times_faster"] == 1
+    of_ours = {row["provider"] for row in rows if row["case"] == "attention" and not row["skipped"]}
+    assert {"gdkit auto", "gdkit sdpa", "gdkit chunked", "gdkit reference"} <= of_ours
+    assert any(folder.glob("*.png"))
+    assert all(f"### {case}" in next(folder.glob("*.md")).read_text() for case in CASES)
+
+
+def test_providers_at_a_point_agree(quick):
+    differences = [row["difference"] for row in quick[0] if row["difference"] is not None]
+    assert len(differences) > 10
+    assert max(differences) < 1e-4
+
+
+def test_operations_are_counted_and_views_are_not():
+    x = torch.randn(3, 4)
+    launches, syncs, _ = count_cpu(lambda: (x.view(12)[2:] * 2 + 1).sum())
+    assert (launches, syncs) == (3, 0)
+    assert count_cpu(lambda: x.sum().item())[1] == 1
+    assert count_cpu(lambda: x.nonzero())[1] == 1
+
+
+def test_the_peak_is_of_what_lives_at_once():
+    def call():
+        for _ in range(3):
+            torch.empty(1_000_000)  # freed before the next
+        return torch.empty(10)
+
+    memory, _ = peak_cpu(call)
+    assert 4_000_000 <= memory < 5_000_000
+
+
+def test_the_floor_is_the_largest_of_three_times():
+    assert floor(Work(10, 4, 2), Rates(1, 2, 1)) == (10, "flops")
+    assert floor(Work(1, 4, 2), Rates(1, 1, 1)) == (4, "exponentials")
+
+
+def test_a_round_has_every_provider_once_in_an_order_of_its_own():
+    seen = []
+    calls = {name: lambda name=name: seen.append(name) for name in "abc"}
+    effort = Effort(least=8, most=8)
+    seconds = interleave(calls, lambda call, count: call() or 1.0, dict.fromkeys(calls, 1), set(), effort)
+    rounds = [seen[i : i + 3] for i in range(0, 24, 3)]
+    assert all(sorted(order) == ["a", "b", "c"] for order in rounds)
+    assert len({tuple(order) for order in rounds}) > 1
+    assert {name: len(of) for name, of in seconds.items()} == {"a": 8, "b": 8, "c": 8}
+
+
+def test_quantiles_leave_out_what_sat_out():
+    assert quantiles([1.0, math.nan, 3.0])[1] == 2
+
+
+def test_what_is_not_there_is_said():
+    for arguments, message in (
+        (["--only", "attention,all"], "--only names all"),
+        (["--out", "nowhere"], "no folder nowhere"),
+        (["--draw", "--out", "docs"], "which is not there"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "benchmarks/run.py", *arguments], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert message in done.stderr
