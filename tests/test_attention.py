@@ -144,6 +144,20 @@ def test_attention_follows_the_batch():
     )
 
 
+@given(calls())
+def test_a_spare_column_hides_keys_like_a_mask(call):
+    tensors, options = call
+    leaves = [x.requires_grad_() for x in tensors]
+    results = []
+    for multiples in ({"cpu": 8}, {}):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gdkit._sdpa_attention.WIDTH_MULTIPLE", multiples)
+            result = attention(*leaves, **options, backend="sdpa")
+            results.append((result, *torch.autograd.grad(result.square().sum(), leaves)))
+    for padded, plain in zip(*results):
+        torch.testing.assert_close(padded, plain, rtol=1e-4, atol=1e-4)
+
+
 # In chunks
 
 
