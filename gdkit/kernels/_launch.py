@@ -73,7 +73,9 @@ def choose(dtype: torch.dtype, width: int, longest: int, *, masked: bool, tf32: 
     rows, keys, warps = (BACKWARD_TILES if backward else FORWARD_TILES)[precision, padded]
     constants: dict[str, int | str] = {"WIDTH": width, "PADDED": padded, "ROWS": rows, "KEYS": keys}
     constants["PRECISION"] = "tf32" if precision == "tf32" else "ieee"
-    return Kernel((_wide.backward if backward else _wide.forward), rows, rows, constants, {"num_warps": warps})
+    # All the registers there are: left alone, the compiler spills a few to fit more programs.
+    options = {"num_warps": warps, "maxnreg": 255}
+    return Kernel(_wide.backward if backward else _wide.forward, rows, rows, constants, options)
 
 
 def forward(
