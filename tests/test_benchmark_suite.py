@@ -13,7 +13,7 @@ from benchmarks.suite.counters import count_cpu
 from benchmarks.suite.floors import Rates, floor
 from benchmarks.suite.measure import Effort, interleave, quantiles
 from benchmarks.suite.memory import peak_cpu
-from benchmarks.suite.point import Work
+from benchmarks.suite.point import Work, differentiable
 
 ROOT = pathlib.Path(__file__).parent.parent
 CASES = ("attention", "triplet", "gd_unit", "crossmodal", "step", "data")
@@ -54,12 +54,32 @@ def test_providers_at_a_point_agree(quick):
     assert max(differences) < 1e-4
 
 
+def test_what_is_left_out_is_left_out_on_purpose(quick):
+    skipped = [row for row in quick[0] if row["skipped"]]
+    assert {"gdkit triton", "CUDA C++", "published program"} <= {row["provider"] for row in skipped}
+    # A provider that fails is skipped with its error's name; here none does.
+    assert not [row["skipped"] for row in skipped if "Error: " in row["skipped"]]
+
+
+def test_three_modes_of_a_function():
+    x = torch.randn(3, 4)
+    provider = differentiable(lambda x: x.square(), [x])
+    (output,), (gradient,), (both, same) = (provider(mode)() for mode in ("forward", "backward", "full"))
+    assert torch.equal(output, x.square())
+    assert torch.equal(both, output)
+    weights = torch.arange(12.0).cos().view(3, 4)
+    torch.testing.assert_close(gradient, 2 * x * weights)
+    assert torch.equal(gradient, same)
+
+
 def test_operations_are_counted_and_views_are_not():
     x = torch.randn(3, 4)
     launches, syncs, _ = count_cpu(lambda: (x.view(12)[2:] * 2 + 1).sum())
     assert (launches, syncs) == (3, 0)
     assert count_cpu(lambda: x.sum().item())[1] == 1
     assert count_cpu(lambda: x.nonzero())[1] == 1
+    assert count_cpu(lambda: x[x > 0])[:2] == (2, 1)
+    assert count_cpu(lambda: x[torch.tensor([0, 2])])[1] == 0
 
 
 def test_the_peak_is_of_what_lives_at_once():

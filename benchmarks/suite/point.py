@@ -95,15 +95,7 @@ def differentiable(
     """
 
     def provider(mode: str) -> Call:
-        inputs_ = [x.detach().clone().requires_grad_() for x in inputs]  # a provider's own, in its own layout
-        leaves = [*inputs_, *parameters]
-
-        def recorded() -> tuple[Tensor, Tensor]:
-            output = function(*inputs_)
-            return output, torch.arange(output.numel(), device=output.device).cos().view(output.shape)
-
-        def gradients(output: Tensor, weights: Tensor, retain: bool) -> tuple[Tensor, ...]:
-            return torch.autograd.grad(output, leaves, weights, retain_graph=retain)[: len(inputs_)]
+        inputs_ = [x.detach().clone() for x in inputs]  # a provider's own, in the same layout
 
         def forward() -> tuple[Tensor, ...]:
             with torch.no_grad():
@@ -111,10 +103,17 @@ def differentiable(
 
         if mode == "forward":
             return forward
+        leaves = [*(x.requires_grad_() for x in inputs_), *parameters]
+
+        def gradients(output: Tensor, weights: Tensor, retain: bool) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(output, leaves, weights, retain_graph=retain)[: len(inputs_)]
+
+        recorded = [function(*inputs_)]
+        weights = torch.empty_like(recorded[0])  # in the output's layout
+        weights.copy_(torch.arange(weights.numel(), device=weights.device).cos().view(weights.shape))
         if mode == "backward":
-            recording = recorded()
-            return lambda: gradients(*recording, True)
-        _, weights = recorded()
+            return lambda: gradients(recorded[0], weights, True)
+        recorded.clear()
 
         def full() -> tuple[Tensor, ...]:
             output = function(*inputs_)

@@ -106,9 +106,14 @@ def by(rows: Iterable[Row], column: str) -> dict[Any, list[Row]]:
     return found
 
 
+def sizes_of(row: Row) -> dict[str, str]:
+    """The cell "sizes" taken apart."""
+    return dict(part.split("=", 1) for part in row["sizes"].split(", "))
+
+
 def point_name(row: Row) -> str:
     """Where on the sweep, with the batch where that changes."""
-    sizes = dict(part.split("=", 1) for part in row["sizes"].split(", "))
+    sizes = sizes_of(row)
     name = row["x"] or ", ".join(f"{key} {sizes[key]}" for key in ("dropout", "band") if key in sizes) or "-"
     return f"{name} (batch {sizes['batch']})" if "batch" in sizes and sizes["batch"] != "16" else name
 

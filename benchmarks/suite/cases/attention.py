@@ -1,6 +1,7 @@
 """Attention alone: lengths at the width of the published heads, widths at its longest pair, dropout and band.
 
-Every provider gets heads (batch, heads, time, width) and builds what mask it needs within the call.
+Every provider gets heads (batch, heads, time, width), as a projection leaves them in memory, and builds what mask it
+needs within the call.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ LONG, NARROW = (371, 496), 5
 # (dropout, is there a band): nothing, what the published program trains with, and each alone.
 NEITHER, BOTH = (0.0, False), (0.1, True)
 EITHER = ((0.0, True), (0.1, False))
+EITHER_NAME = f"{LONG[0]}x{LONG[1]} at width {NARROW}, dropout or band"
 CPU_SCORES = 6_000_000  # at most so many a call, or a single sample: about 0.3 s in the slowest provider
 
 
@@ -58,7 +60,7 @@ def combinations(settings: Settings) -> Iterator[tuple[str, tuple[int, int], int
             for width in WIDTHS if line == NEITHER else ():
                 yield f"width, {name}", LONG, width, line
     for line in EITHER:
-        yield "dropout or band", LONG, NARROW, line
+        yield EITHER_NAME, LONG, NARROW, line
 
 
 def points(settings: Settings) -> Iterator[Point]:
@@ -70,13 +72,13 @@ def points(settings: Settings) -> Iterator[Point]:
         options = Options(dropout, abs(num_keys - num_queries) if has_band else None)
         generator = torch.Generator().manual_seed(0)
         query, key, value = (
-            torch.randn(batch, HEADS, time, width, generator=generator).to(settings.device)
+            torch.randn(batch, time, HEADS, width, generator=generator).transpose(1, 2).to(settings.device)
             for time in (num_queries, num_keys, num_keys)
         )
         providers = rival_providers(query, key, value, options, settings)
         providers |= our_providers(query, key, value, options)
         lengths = str(num_queries) if num_queries == num_keys else f"{num_queries}x{num_keys}"
-        x = {"width": str(width), "dropp": ""}.get(sweep[:5], lengths)
+        x = str(width) if sweep.startswith("width") else "" if sweep == EITHER_NAME else lengths
         sizes = {"batch": batch, "heads": HEADS, "queries": num_queries, "keys": num_keys, "width": width}
         sizes |= {"dropout": dropout, "band": "none" if options.band is None else options.band}
         work = attention_work(batch, HEADS, num_queries, num_keys, width, options.band)

@@ -30,7 +30,7 @@ def rival_providers(
     multiple = MULTIPLES[settings.device]
     padded = f"SDPA, width padded to {multiple}" + (", mem-efficient" if settings.device == "cuda" else "")
     found = {
-        "bmm, built mask": differentiable(partial(plain, options=options), heads),
+        "bmm, built mask": differentiable(partial(plain, options=options), [time_first(x) for x in heads]),
         "nn.MultiheadAttention": multihead_provider(query, key, value, options),
         "SDPA": differentiable(partial(fused, options=options), heads),
     }
@@ -39,6 +39,11 @@ def rival_providers(
     else:
         found[padded] = differentiable(partial(padded_fused, options=options, multiple=multiple), heads)
     return found | {"FlexAttention": flex_provider(query, key, value, options, settings)}
+
+
+def time_first(x: Tensor) -> Tensor:
+    """The same heads as (time, batch, heads, width) in memory, the layout of nn.MultiheadAttention and its like."""
+    return x.permute(2, 0, 1, 3).contiguous().permute(1, 2, 0, 3)
 
 
 def visible(query: Tensor, key: Tensor, band: int | None) -> Tensor | None:
@@ -80,15 +85,13 @@ def multihead_provider(query: Tensor, key: Tensor, value: Tensor, options: Optio
     """The function inside nn.MultiheadAttention, with identities for its projections, which it cannot do without.
 
     They are four products of (time, heads * width) with a square matrix and count in its time. It asks for no weights,
-    so that it may take the fused kernels, and gets (time, batch, heads * width), the layout that it works in.
+    so that it may take the fused kernels, and gets heads in the layout that it works in.
     """
     batch, heads, _, width = query.shape
     identity = torch.eye(heads * width, device=query.device)
 
-    def together(x: Tensor) -> Tensor:
-        return x.permute(2, 0, 1, 3).reshape(x.shape[2], batch, heads * width)
-
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(*of_heads: Tensor) -> Tensor:
+        q, k, v = (x.permute(2, 0, 1, 3).flatten(2) for x in of_heads)  # (time, batch, heads * width), views
         mask = None
         if options.band is not None:  # True hides here
             mask = torch.ones(len(q), len(k), dtype=torch.bool, device=q.device).triu(options.band + 1)
@@ -115,7 +118,7 @@ def multihead_provider(query: Tensor, key: Tensor, value: Tensor, options: Optio
         )
         return output.view(len(q), batch, heads, width).permute(1, 2, 0, 3)  # (batch, heads, time, width)
 
-    return differentiable(attend, [together(x) for x in (query, key, value)])
+    return differentiable(attend, [time_first(x) for x in (query, key, value)])
 
 
 def flex_provider(query: Tensor, key: Tensor, value: Tensor, options: Options, settings: Settings) -> Provider:
