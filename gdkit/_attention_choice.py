@@ -71,12 +71,16 @@ def choose_backend(backend: str, query: Tensor, key: Tensor, dropout: float) -> 
 def compute_dtype(query: Tensor) -> torch.dtype:
     """The dtype that a matrix product would have: that of autocast where it is on."""
     device = query.device.type
+    if query.dtype == torch.float64:  # which autocast leaves alone
+        return query.dtype
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
 
 
 def _why_not_triton(query: Tensor) -> str | None:
     if not _HAS_TRITON:
         return "needs the package triton, which is not installed"
+    if torch.version.hip is not None:
+        return "is written for NVIDIA's GPUs"
     if not query.is_cuda and (torch.compiler.is_compiling() or not _interpreted()):
         return f"needs tensors on a CUDA device, got {query.device}"
     if compute_dtype(query) not in (torch.float32, *HALF):

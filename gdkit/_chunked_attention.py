@@ -62,6 +62,11 @@ class _ChunkedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients of query, key and value; the weights are computed again."""
+        with torch.autocast(grad.device.type, enabled=False):  # the caller's may be on, and forward had none
+            return _ChunkedAttention._gradients(ctx, grad)
+
+    @staticmethod
+    def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, shown, result = ctx.saved_tensors
         grads = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         # What the softmax takes from every row: with dropout too, it is the gradient times the result.
@@ -89,7 +94,7 @@ def _chunks(query: Tensor, key: Tensor, shown: Tensor | None, band: int | Tensor
     ends = [num_keys] if shown is None or shown.is_cuda else _ends(shown)  # of each sample; on a GPU, asking would wait
     rows = max(1, min(BAND_ROWS if isinstance(band, int) else num_queries, num_queries, CHUNK // num_keys))
     heads = max(1, CHUNK // (rows * num_keys))
-    per_sample = max(1, num_heads // len(ends))
+    per_sample = max(1, num_heads // max(1, len(ends)))
     for head in range(0, num_heads, heads):
         stop = min(head + heads, num_heads)
         longest = max(ends[head // per_sample : (stop - 1) // per_sample + 1])

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from gdkit import _check
 
+NO_BAND = 2**30  # a band that no pair of positions exceeds: hides nothing
+
 
 class Hidden(NamedTuple):
     """The arguments of an attention that hide something, checked."""
@@ -68,7 +70,8 @@ def check_hidden(
     if key_mask is not None:
         _check.check_mask("attention", "key_mask", key_mask, [batch, num_keys])
     if isinstance(band, Tensor):
-        _check.check_whole("attention", "band", band, [batch])
+        band = _check.check_whole("attention", "band", band, [batch]).long().clamp(-NO_BAND, NO_BAND)
     elif band is not None:
         _check.check_integer("attention", "band", band)
+        band = max(-NO_BAND, min(band, NO_BAND))
     return Hidden(key_lengths, query_lengths, key_mask, band)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gdkit import _check
 
@@ -41,4 +42,5 @@ def real_lengths(mask: Tensor | None) -> Tensor | None:
     """The number of each sequence's last real step, counted from 1, (batch,): what lies behind need not be computed."""
     if mask is None:
         return None
-    return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)
+    steps = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return F.pad(steps, (1, 0)).amax(dim=1)  # a column of zeros: of no step the maximum is 0

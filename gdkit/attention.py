@@ -42,14 +42,16 @@ def attention(
         band: hide key :math:`j` from query :math:`i` where :math:`j - i` is above it, counted in positions, real
             or not: one number, or one a sample; None hides nothing.
         dropout: chance in [0, 1) of dropping an attention weight, in 65,536ths except in "sdpa" and "reference".
-        backend: "triton", our kernels for CUDA, for heads up to 64 wide; "sdpa", PyTorch's kernels (with dropout, that
-            of a CPU holds all weights); "chunked", any device: dropout with few weights in memory at a time,
-            differentiable once, not for ``torch.compile``; "reference", plain products, all weights in memory;
+        backend: "triton", our kernels for NVIDIA GPUs from compute capability 8.0 on, for heads up to 64 wide; "sdpa",
+            PyTorch's kernels (with dropout, that of a CPU holds all weights); "chunked", any device: dropout with few
+            weights in memory at a time, not for ``torch.compile``; "reference", plain products, all weights in memory;
             "auto" chooses by device, dtype, width, dropout and size. Each draws its own dropout from the same seed.
+            "triton" and "chunked" are differentiable once, and not for ``torch.func``: name another there.
 
     Shape:
         - query: (batch, heads, query, head_dim); key, value: (batch, heads, key, head_dim)
-        - key_lengths, query_lengths: (batch,) integers; key_mask: (batch, key) boolean; band: () or (batch,) integers
+        - key_lengths, query_lengths: (batch,) integers; key_mask: (batch, key) boolean
+        - band: an integer, or (batch,) integers
 
     Returns:
         (batch, heads, query, head_dim); a query that sees no key gives zeros, with zero gradients.
@@ -134,6 +136,11 @@ def packed_attention(
                 f"packed_attention: {argument} must hold a number for each of {pairs} pairs that add up to "
                 f"{total.shape[2]} steps, got {list(numbers)}"
             )
+    if isinstance(bands, Tensor):
+        raise TypeError("packed_attention: bands must be a sequence of integers or None, one a pair, got a Tensor")
+    for pair, band in enumerate(bands):
+        if band is not None:
+            _check.check_integer("packed_attention", f"bands[{pair}]", band)
     if len(bands) != pairs:
         raise ValueError(f"packed_attention: bands must hold one for each of {pairs} pairs, got {list(bands)}")
     for argument, lengths in (("key_lengths", key_lengths), ("query_lengths", query_lengths)):

@@ -231,6 +231,30 @@ def test_chunks_of_nothing():
     assert attention(none, torch.ones(2, 2, 3, 5), torch.ones(2, 2, 3, 5), backend="chunked").shape == none.shape
 
 
+def test_chunks_of_no_sample_with_lengths():
+    heads, lengths = torch.zeros(0, 2, 4, 5), torch.zeros(0, dtype=torch.int64)
+    assert attention(heads, heads, heads, key_lengths=lengths, backend="chunked").shape == heads.shape
+
+
+@pytest.mark.parametrize(
+    ("band", "same"),
+    [(torch.tensor([2, 2], dtype=torch.uint8), 2), (torch.tensor([2**63 - 1] * 2), 99), (-(2**70), -99)],
+)
+def test_bands_of_any_integer_type(band, same):
+    heads = torch.randn(2, 2, 6, 5)
+    wanted = attention(heads, heads, heads, band=same, backend="reference")
+    for backend in ("sdpa", "chunked", "reference"):
+        torch.testing.assert_close(attention(heads, heads, heads, band=band, backend=backend), wanted)
+
+
+def test_backward_of_chunks_is_exact_inside_autocast():
+    leaves = [torch.randn(2, 2, 9, 5, requires_grad=True) for _ in range(3)]
+    result = attention(*leaves, backend="chunked").square().sum()
+    wanted = torch.autograd.grad(result, leaves, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(torch.autograd.grad(result, leaves), wanted)
+
+
 def test_dropout_drops_weights_and_keeps_their_mean():
     value = torch.ones(1, 1, 2000, 4)
     query, key = torch.randn(1, 1, 50, 4), torch.randn(1, 1, 2000, 4)

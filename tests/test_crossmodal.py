@@ -236,3 +236,10 @@ def test_errors_name_argument_wanted_and_given(call, message):
     with pytest.raises((ValueError, TypeError)) as error:
         call()
     assert str(error.value) == message
+
+
+def test_a_sequence_of_no_step_may_have_a_mask():
+    transformer = CrossmodalTransformer(8, num_heads=2, num_layers=1)
+    x, none, mask = torch.randn(2, 5, 8), torch.zeros(2, 0, 8), torch.zeros(2, 0, dtype=torch.bool)
+    torch.testing.assert_close(transformer(x, none, None, mask), transformer(x, none))
+    assert transformer(none, x, mask).shape == none.shape

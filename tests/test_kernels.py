@@ -106,6 +106,12 @@ PACKED = [
 ]
 
 
+@pytest.mark.parametrize("bands", [torch.tensor([1]), [1.5], [torch.tensor([1, 1])]])
+def test_bands_of_pairs_are_integers(bands):
+    with pytest.raises((TypeError, ValueError), match="packed_attention: bands"):
+        packed_attention(HEADS, HEADS, HEADS, [4], [4], bands=bands)
+
+
 @pytest.mark.parametrize(("options", "message"), PACKED)
 def test_pairs_that_do_not_add_up(options, message):
     with pytest.raises(ValueError, match="packed_attention: ") as error:

@@ -207,7 +207,7 @@ def _pair_table(
 ) -> Tensor:
     """First query, number of queries, first key, number of keys and band of each pair, copied to the device once."""
     rows: list[list[int]] = []
-    for pair, (queries, keys, band) in enumerate(zip(num_queries, num_keys, bands)):
+    for pair, (queries, keys, band) in enumerate(zip(num_queries, num_keys, bands, strict=True)):
         rows.append([sum(num_queries[:pair]), queries, sum(num_keys[:pair]), keys, band])
     return torch.tensor(rows, dtype=torch.int32, device=device)
 

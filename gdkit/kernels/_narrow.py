@@ -1,4 +1,4 @@
-"""Attention of heads up to 16 wide in exact float32: one thread holds a query (or a key), its width is unrolled.
+"""Attention of heads up to 8 wide in exact float32: one thread holds a query (or a key), its width is unrolled.
 
 A matrix unit wants a width of 16 and rounds float32 to 19 bits; here width 5 costs five multiply-adds, exactly.
 """
@@ -18,7 +18,7 @@ from gdkit.kernels._columns import (
     store_columns,
     zero_columns,
 )
-from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, at, kept, limit, place
+from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, at, band_of, kept, limit, place
 
 
 @triton.jit
@@ -73,7 +73,7 @@ def forward(
     num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
     num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
     if bands is not None:
-        band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
+        band = band_of(bands, sample, pair, num_pairs)
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
     query = at(query, sample, query_sample, head, query_head, query_start, query_step)
@@ -182,7 +182,7 @@ def backward(
     num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
     num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
     if bands is not None:
-        band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
+        band = band_of(bands, sample, pair, num_pairs)
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
     query = at(query, sample, query_sample, head, query_head, query_start, query_step)

@@ -38,7 +38,15 @@ def limit(length, lengths, sample, pair, num_pairs):
     if lengths is None:
         return length
     else:
-        return tl.minimum(length, tl.load(lengths + sample * num_pairs + pair).to(tl.int32))
+        # The minimum first: a length of 64 bits may not fit 32.
+        return tl.minimum(length, tl.load(lengths + sample * num_pairs + pair)).to(tl.int32)
+
+
+@triton.jit
+def band_of(bands, sample, pair, num_pairs):
+    """A sample's band, within what 32 bits add up to; beyond 2^30 it hides nothing, or everything."""
+    band = tl.load(bands + sample * num_pairs + pair).to(tl.int64)
+    return tl.minimum(tl.maximum(band, -1073741824), 1073741824).to(tl.int32)
 
 
 @triton.jit
@@ -52,7 +60,8 @@ def kept(seed, query_number, first_key, head, sample, threshold, KEYS: tl.conste
     """True where dropout keeps the weight: (keys, queries), or (queries, keys) without ``KEYS_FIRST``.
 
     A call of Philox 4x32 gives eight draws of 16 bits, one for each of eight keys in a row; its counter is (key // 8,
-    query, head, sample), so that a draw depends on nothing else: neither on tiles nor on what shares the launch.
+    query, head, sample), where a sample of one of several pairs counts as
+    one of sample * pairs + pair: tiles change nothing.
     """
     group = first_key // 8 + tl.arange(0, (KEYS + 7) // 8)
     counter = group[:, None] if KEYS_FIRST else group[None, :]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, at, kept, limit, place
+from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, at, band_of, kept, limit, place
 
 
 @triton.jit
@@ -54,7 +54,7 @@ def forward(
     num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
     num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
     if bands is not None:
-        band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
+        band = band_of(bands, sample, pair, num_pairs)
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
     query = at(query, sample, query_sample, head, query_head, query_start, query_step)
@@ -133,7 +133,7 @@ def backward(
     num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
     num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
     if bands is not None:
-        band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
+        band = band_of(bands, sample, pair, num_pairs)
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
     query = at(query, sample, query_sample, head, query_head, query_start, query_step)

@@ -150,6 +150,15 @@ def test_several_pairs_in_one_launch(data):
         torch.testing.assert_close(got.double(), exactly, rtol=2e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("width", [5, 12])
+def test_numbers_beyond_32_bits_do_not_wrap(width):
+    heads = torch.randn(2, 2, 40, width)
+    for band in (2**31 - 1, 2**40, 2**63 - 1, -(2**31), -(2**40)):
+        given = {"band": torch.tensor([band] * 2), "key_lengths": torch.tensor([2**40, 3])}
+        wanted = attention(heads, heads, heads, **given, backend="reference")
+        torch.testing.assert_close(attention(heads, heads, heads, **given, backend="triton"), wanted)
+
+
 def test_large_scores_do_not_overflow():
     for width in (5, 12):
         query = torch.full((1, 1, 9, width), 1e4).requires_grad_()
