@@ -20,7 +20,8 @@ from benchmarks.suite.memory import KINDS, peak_cpu, peak_cuda, peak_host
 from benchmarks.suite.point import Call, Point, Skipped
 
 SHORTEST = 2e-3  # seconds of one reading on a CPU: shorter calls are read several at a time
-SLOW = 5.0  # seconds from which a call is timed once alone
+SLOW = 5.0  # seconds for finding the costs of a call, from which it is timed once alone
+MANY = 100_000  # operations from which the profiler's record of them would take gigabytes
 
 
 class Effort(NamedTuple):
@@ -32,9 +33,9 @@ class Effort(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Of one call, which also is the first one: peak bytes, operations or kernels, waits; and what it returned."""
+    """Of one call: peak bytes, operations or kernels, waits; and what it returned."""
 
-    memory: int
+    memory: int | None
     launches: int | None
     syncs: int | None
     returned: list[torch.Tensor]
@@ -42,8 +43,7 @@ class Cost(NamedTuple):
 
 
 def cost_of(call: Call, device: str, is_compiled: bool = False) -> Cost:
-    """Costs, in a run of their own, which is slower than the timed ones."""
-    torch.manual_seed(0)  # so that all providers at a point draw alike
+    """Costs, in runs of their own, which are slower than the timed ones and warm them up."""
     started = time.perf_counter()
     if device == "cuda":
         call()  # caches of plans and workspaces fill here
@@ -58,7 +58,8 @@ def cost_of(call: Call, device: str, is_compiled: bool = False) -> Cost:
         started = time.perf_counter()
         memory, result = peak_cpu(call)
     else:
-        memory, (launches, syncs, result) = peak_cpu(lambda: count_cpu(call))
+        launches, syncs, result = count_cpu(call)
+        memory, _ = (None, None) if launches > MANY else peak_cpu(call)
     return Cost(memory, launches, syncs, tensors(result), time.perf_counter() - started)
 
 

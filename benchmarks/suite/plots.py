@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib
@@ -37,7 +38,8 @@ def draw(rows: list[Row], folder: Path, name: str) -> None:
     full = [row for row in drawn if row["mode"] == "full"]
     pictures = {
         "length": ([row for row in full if row["case"] == "attention" and "length" in row["sweep"]], over_length),
-        "faster": ([row for row in full if row["times_faster"] is not None], faster),
+        # Where gdkit itself is the baseline, there is nothing to hold it against.
+        "faster": ([r for r in full if r["times_faster"] is not None and not is_ours(r["baseline"])], faster),
         "floor": ([row for row in full if row["floor_percent"] is not None], floor_share),
     }
     for picture, (chosen, how) in pictures.items():
@@ -74,7 +76,7 @@ def over_length(rows: list[Row]) -> plt.Figure:
             options = {"color": style[0], "marker": style[1], "label": provider, "zorder": 3}
             options |= {"linewidth": 2.4, "markersize": 9} if provider == "gdkit auto" else {"linewidth": 1.3}
             above.plot(at, [1e9 * row["seconds"] / scores_of(row) for row in of_provider], **options)
-            below.plot(at, [row["memory_bytes"] / scores_of(row) for row in of_provider], **options)
+            below.plot(at, [(row["memory_bytes"] or math.nan) / scores_of(row) for row in of_provider], **options)
         first = [of_x[0] for of_x in by(of, "x").values()]
         floors = [1e9 * row["floor_seconds"] / scores_of(row) for row in first]
         above.plot(range(len(places)), floors, "k--", linewidth=1, label="floor")
@@ -106,12 +108,19 @@ def label_of(row: Row) -> str:
     if row["case"] == "attention" and row["sweep"].startswith(("length", "width")):
         return f"{what.split()[0]} {row['x']}" + (f"; {conditions}" if conditions else "")
     name = point_name(row)
+    if row["case"] == "attention":
+        return f"length {what.split()[0]}; {name.partition(' (')[0]}"
     return row["sweep"] if name == "-" else f"{row['sweep']}: {name}"
+
+
+def is_ours(provider: str) -> bool:
+    """gdkit, or the example built on it."""
+    return provider.startswith(("gdkit", "examples"))
 
 
 def ours_and_rival(of: list[Row]) -> tuple[Row | None, Row | None]:
     """gdkit as it comes, and the fastest of what it does not have."""
-    mine = {row["provider"]: row for row in of if row["provider"].startswith(("gdkit", "examples"))}
+    mine = {row["provider"]: row for row in of if is_ours(row["provider"])}
     others = [row for row in of if row["provider"] not in mine and row["provider"] != "CUDA C++"]
     own = next((mine[name] for name in ("gdkit auto", "gdkit", "examples/dmd") if name in mine), None)
     return own, min(others, key=lambda row: row["seconds"], default=None)
@@ -174,6 +183,8 @@ def hollow(marker: str) -> dict[str, object]:
 def floor_share(rows: list[Row]) -> plt.Figure:
     """How much of a call is the least that its arithmetic, exponentials or memory traffic take on this machine."""
     figure, panels = panels_of(rows)
+    chosen = [row for _, _, points in panels for of in points for row in ours_and_rival(of) if row is not None]
+    lowest = min(row["floor_percent"] for row in chosen)
     for axes, case, points in panels:
         for place, of in enumerate(points):
             own, rival = ours_and_rival(of)
@@ -182,7 +193,7 @@ def floor_share(rows: list[Row]) -> plt.Figure:
                 axes.plot(rival["floor_percent"], place, markersize=9, **hollow(marker))
             if own is not None:
                 axes.plot(own["floor_percent"], place, marker, color=OURS, markersize=6)
-        axes.set_xlim(min(row["floor_percent"] for row in rows) / 1.5, 150)
+        axes.set_xlim(lowest / 1.5, 150)
         axes.axvline(100, color="black", linewidth=1)
         plain_ticks(axes.xaxis)
         axes.set_title(f"{case}: floor over measured time, %", fontsize=10, loc="left")

@@ -146,7 +146,7 @@ def costs(rows: list[Row]) -> list[str]:
         line = [point_name(of_point[0])]
         for provider in providers:
             row = cells.get(provider)
-            parts = [] if row is None else [bytes_text(row["memory_bytes"])]
+            parts = [] if row is None or row["memory_bytes"] is None else [bytes_text(row["memory_bytes"])]
             parts += [] if row is None or row["launches"] is None else [f"{row['launches']:.0f}", f"{row['syncs']:.0f}"]
             line.append(" / ".join(parts))
         lines.append(line)

@@ -22,7 +22,7 @@ LONG, NARROW = (371, 496), 5
 # (dropout, is there a band): nothing, what the published program trains with, and each alone.
 NEITHER, BOTH = (0.0, False), (0.1, True)
 EITHER = ((0.0, True), (0.1, False))
-EITHER_NAME = f"{LONG[0]}x{LONG[1]} at width {NARROW}, dropout or band"
+EITHER_NAME = f"{LONG[0]}x{LONG[1]} at width {NARROW}, dropout or band alone"
 CPU_SCORES = 6_000_000  # at most so many a call, or a single sample: about 0.3 s in the slowest provider
 
 
@@ -82,4 +82,5 @@ def points(settings: Settings) -> Iterator[Point]:
         sizes = {"batch": batch, "heads": HEADS, "queries": num_queries, "keys": num_keys, "width": width}
         sizes |= {"dropout": dropout, "band": "none" if options.band is None else options.band}
         work = attention_work(batch, HEADS, num_queries, num_keys, width, options.band)
-        yield Point(sweep, x, sizes, providers, "bmm, built mask", {mode: work[mode] for mode in MODES})
+        counted, compiled = {mode: work[mode] for mode in MODES}, frozenset({"FlexAttention"})
+        yield Point(sweep, x, sizes, providers, "bmm, built mask", counted, compiled=compiled)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -56,18 +59,26 @@ def step_of(task: nn.Module, batch: Batch, compiled: bool = False) -> Call:
     return step
 
 
+@cache  # a second import would stumble over what the first one left in place of a missing package
+def published_modules(folder: Path) -> dict[str, ModuleType]:
+    """The published program's parts."""
+    from benchmarks.published_program import import_published
+
+    try:
+        return import_published(folder)
+    except ValueError as error:
+        raise Skipped(str(error)) from error
+
+
 def published_provider(config: ReleasedConfig, batch: Batch, settings: Settings) -> Provider:
     """The published program itself, from the folder of a clone."""
 
     def provider(mode: str) -> Call:
         if settings.published is None:
             raise Skipped("--published was not given")
-        from benchmarks.published_program import import_published, published_models, published_step, published_trainer
+        from benchmarks.published_program import published_models, published_step, published_trainer
 
-        try:
-            modules = import_published(settings.published)
-        except ValueError as error:
-            raise Skipped(str(error)) from error
+        modules = published_modules(settings.published)
         models = published_models(modules, config, settings.device)
         trainer = published_trainer(modules, settings.device)
         given: dict[str, Any] = {KEYS[name]: x for name, x in batch.inputs.items()}
