@@ -19,6 +19,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from benchmarks.cuda.inspect import machine_code
 from gdkit.kernels import _launch
 
 DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -55,24 +56,16 @@ def compile_kernel(
 
     kernel = _launch.choose(dtype, width, longest=500, masked=everything, tf32=tf32, backward=backward)
     present = set(OPTIONAL) if everything else {"key_lengths", "seeds"}
-    constants = {**kernel.constants, "DROPOUT": dropout, "MANY": 8 if everything else 1}
-    signature: dict[str, str] = {}
-    for name in kernel.function.arg_names:
-        if name in OPTIONAL and name not in present:
-            constants[name] = None
-        kinds = {
-            "log_sums": "*fp32",
-            "key_mask": "*u8",
-            "seeds": "*i64",
-            "pairs": "*i32",
-            "gain": "fp32",
-            "scale": "fp32",
-        }
-        tensors = ("query", "key", "value", "result", "grad", "query_grad", "key_grad", "value_grad")
-        kinds |= dict.fromkeys(("key_lengths", "query_lengths", "bands"), "*i64")
-        kinds |= dict.fromkeys(tensors, f"*{DTYPES[dtype]}")
-        signature[name] = "constexpr" if name in constants else kinds.get(name, "i32")
-    options = {**kernel.options, "num_stages": 1, "enable_fp_fusion": True}
+    given = _launch.compiler_constants(kernel, dropout=dropout, num_pairs=8 if everything else 1)
+    given |= dict.fromkeys(set(OPTIONAL) - present)
+    kinds = {"log_sums": "*fp32", "key_mask": "*u8", "seeds": "*i64", "pairs": "*i32", "gain": "fp32", "scale": "fp32"}
+    kinds |= dict.fromkeys(("key_lengths", "query_lengths", "bands"), "*i64")
+    heads = ("query", "key", "value", "result", "grad", "query_grad", "key_grad", "value_grad")
+    kinds |= dict.fromkeys(heads, f"*{DTYPES[dtype]}")
+    names = kernel.function.arg_names
+    signature = {name: "constexpr" if name in given else kinds.get(name, "i32") for name in names}
+    constants = {name: value for name, value in given.items() if name in names}
+    options = {name: value for name, value in given.items() if name not in (*names, *OPTIONAL)}
     source = ASTSource(fn=kernel.function, signature=signature, constexprs=constants)
     return kernel, read_binary(triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options).asm["cubin"])
 
@@ -90,13 +83,9 @@ def read_binary(binary: bytes) -> Compiled:
             for option in ("--dump-resource-usage", "--dump-sass")
         )
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
-    found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+ )?([A-Z0-9]+)[^;\n]*?(0x[0-9a-f]+)?\s*;", listing)
-    places = {int(address, 16): number for number, (address, _, _) in enumerate(found)}
-    loops: list[collections.Counter[str]] = []
-    for number, (_, name, target) in enumerate(found):
-        if name == "BRA" and target and places.get(int(target, 16), number) < number:  # a branch back: a loop
-            loops.append(collections.Counter(name for _, name, _ in found[places[int(target, 16)] : number + 1]))
-    return Compiled(int(registers), int(stack), collections.Counter(name for _, name, _ in found), loops)
+    _, names, targets = machine_code(listing)
+    loops = [collections.Counter(names[start : end + 1]) for end, start in targets.items() if start < end]
+    return Compiled(int(registers), int(stack), collections.Counter(names), loops)
 
 
 def scores_a_thread(kernel: _launch.Kernel, backward: bool) -> list[int]:
@@ -135,7 +124,7 @@ def table(arch: int) -> str:
 def costs(kernel: _launch.Kernel, compiled: Compiled, backward: bool) -> list[float]:
     """Instructions a score of the loops over queries' keys and over keys' queries, where the band hides nothing.
 
-    A loop is told by what only it has: with the band, each comes twice, and the leaner one is the one that counts.
+    Where a loop comes twice, with and without a look at the band, the leaner one counts.
     """
     per_turn = scores_a_thread(kernel, backward)
     roles = len(per_turn)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gdkit._dropout import LEVELS, gain, levels
 from gdkit._hidden import Hidden
+from gdkit._masking import real_lengths
 
 CHUNK = 2**20  # scores that are held at once: 4 MB of float32, which stay in a core's cache
-LEVELS = 2**16  # a chance of dropout is rounded to one part in this many: a random number has four draws of 16 bits
 BAND_ROWS = 64  # rows at a time under a band: fewer would skip more hidden keys, in smaller products
 
 Chunk = tuple[slice, slice, slice]
@@ -54,7 +55,7 @@ class _ChunkedAttention(torch.autograd.Function):
                 weights *= _kept(weights, dropout, seed + number)
             heads, rows, keys = chunk
             result[heads, rows] = weights @ value[heads, keys]
-        result *= _gain(dropout)
+        result *= gain(dropout)
         ctx.save_for_backward(query, key, value, shown, result)
         return result
 
@@ -71,7 +72,7 @@ class _ChunkedAttention(torch.autograd.Function):
         grads = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         # What the softmax takes from every row: with dropout too, it is the gradient times the result.
         taken = (grad * result).sum(dim=-1, keepdim=True)
-        grad = grad * _gain(ctx.dropout)
+        grad = grad * gain(ctx.dropout)
         for number, chunk in enumerate(_chunks(query, key, shown, ctx.band)):
             heads, rows, keys = chunk
             weights = _weights(query, key, shown, ctx.band, chunk, ctx.scale)
@@ -107,8 +108,7 @@ def _chunks(query: Tensor, key: Tensor, shown: Tensor | None, band: int | Tensor
 
 def _ends(shown: Tensor) -> list[int]:
     """The number of each sample's last real key, counted from 1; 0 without any."""
-    ends = (shown * torch.arange(1, shown.shape[1] + 1, device=shown.device)).amax(dim=1)
-    return cast(list[int], ends.tolist())  # pyright: ignore[reportUnknownMemberType]
+    return cast(list[int], real_lengths(shown).tolist())  # pyright: ignore[reportUnknownMemberType]
 
 
 def _weights(
@@ -137,14 +137,4 @@ def _kept(weights: Tensor, dropout: float, seed: int) -> Tensor:
     drawn = torch.empty(-(-weights.numel() // 4), dtype=torch.int64, device=weights.device)
     drawn = drawn.random_(-(2**63), None, generator=generator).view(torch.int16)[: weights.numel()].view(weights.shape)
     # As numbers, not booleans: a product with booleans takes three times as long.
-    return torch.ge(drawn, _levels(dropout) - LEVELS // 2, out=torch.empty_like(weights))
-
-
-def _levels(dropout: float) -> int:
-    """The chance in parts of LEVELS; never so high that nothing is kept."""
-    return min(round(dropout * LEVELS), LEVELS - 1)
-
-
-def _gain(dropout: float) -> float:
-    """What makes up for the weights that are dropped."""
-    return LEVELS / (LEVELS - _levels(dropout))
+    return torch.ge(drawn, levels(dropout) - LEVELS // 2, out=torch.empty_like(weights))

@@ -72,6 +72,11 @@ def check_hidden(
     if isinstance(band, Tensor):
         band = _check.check_whole("attention", "band", band, [batch]).long().clamp(-NO_BAND, NO_BAND)
     elif band is not None:
-        _check.check_integer("attention", "band", band)
-        band = max(-NO_BAND, min(band, NO_BAND))
+        band = check_band("attention", "band", band)
     return Hidden(key_lengths, query_lengths, key_mask, band)
+
+
+def check_band(owner: str, argument: str, band: int) -> int:
+    """An integer, brought into what 32 bits can add to a position: beyond, it hides nothing, or everything."""
+    _check.check_integer(owner, argument, band)
+    return max(-NO_BAND, min(band, NO_BAND))

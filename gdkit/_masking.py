@@ -38,9 +38,7 @@ def mean_of_real(values: Tensor, mask: Tensor | None) -> Tensor:
     return (total / count).to(values.dtype)
 
 
-def real_lengths(mask: Tensor | None) -> Tensor | None:
+def real_lengths(mask: Tensor) -> Tensor:
     """The number of each sequence's last real step, counted from 1, (batch,): what lies behind need not be computed."""
-    if mask is None:
-        return None
     steps = mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)
     return F.pad(steps, (1, 0)).amax(dim=1)  # a column of zeros: of no step the maximum is 0

@@ -24,16 +24,15 @@ def sdpa_attention(query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, dr
     width = query.shape[-1]
     missing = -width % WIDTH_MULTIPLE.get(query.device.type, 1)
     shown = hidden.shown_keys(key.shape[2])
-    causal = isinstance(hidden.band, int) and hidden.band == 0
+    has_spare = missing > 0
+    causal = isinstance(hidden.band, int) and hidden.band == 0 and (shown is None or has_spare)
     mask = None if causal else hidden.shown_pairs(query.shape[2], key.shape[2], query.device)
-    if shown is not None and missing == 0:
+    if shown is not None and not has_spare:
         keys = shown[:, None, None, :]
-        if causal:
-            mask, causal = hidden.shown_pairs(query.shape[2], key.shape[2], query.device), False
         mask = keys if mask is None else mask & keys
     if mask is not None:  # a softmax over nothing is NaN on some kernels
         mask = mask | ~mask.any(dim=-1, keepdim=True)
-    if shown is not None and missing:
+    if shown is not None and has_spare:
         bias = (~shown).to(key.dtype) * (torch.finfo(key.dtype).min / 4)
         bias = bias[:, None, :, None].expand(*key.shape[:3], 1)
         query = torch.cat([query, query.new_ones(()).expand(*query.shape[:3], 1)], dim=-1)

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gdkit import _check
-from gdkit._attention_choice import BACKENDS, choose_backend, compute_dtype
+from gdkit._attention_choice import BACKENDS, choose_backend
 from gdkit._chunked_attention import chunked_attention
-from gdkit._hidden import Hidden, check_hidden
+from gdkit._hidden import Hidden, check_band, check_hidden
 from gdkit._sdpa_attention import sdpa_attention
 from gdkit.kernels import fused_attention
 
@@ -79,11 +79,12 @@ def attention(
     if key.shape[2] == 0 or query.shape[2] == 0:  # a sum over no key: zeros that are still on the graph
         return query @ key.transpose(-2, -1) @ value
     if chosen == "triton":
-        dtype = compute_dtype(query)
-        return fused_attention(query.to(dtype), key.to(dtype), value.to(dtype), *hidden[:3], hidden.band, dropout)
+        return fused_attention(query, key, value, *hidden, dropout)
+    shown = hidden.shown_keys(key.shape[2])
+    hidden = hidden._replace(key_lengths=None, key_mask=shown)  # said once, for all that ask from here on
     compute = chunked_attention if chosen == "chunked" else sdpa_attention
     result = compute(query, key, value, hidden, dropout)
-    sees = hidden.seeing_queries(query.shape[2], hidden.shown_keys(key.shape[2]), query.device)
+    sees = hidden.seeing_queries(query.shape[2], shown, query.device)
     return result if sees is None else torch.where(sees[:, None, :, None], result, 0.0)
 
 
@@ -138,9 +139,8 @@ def packed_attention(
             )
     if isinstance(bands, Tensor):
         raise TypeError("packed_attention: bands must be a sequence of integers or None, one a pair, got a Tensor")
-    for pair, band in enumerate(bands):
-        if band is not None:
-            _check.check_integer("packed_attention", f"bands[{pair}]", band)
+    owner = "packed_attention"
+    bands = [None if band is None else check_band(owner, f"bands[{pair}]", band) for pair, band in enumerate(bands)]
     if len(bands) != pairs:
         raise ValueError(f"packed_attention: bands must hold one for each of {pairs} pairs, got {list(bands)}")
     for argument, lengths in (("key_lengths", key_lengths), ("query_lengths", query_lengths)):
@@ -150,9 +150,8 @@ def packed_attention(
         _check.check_mask("packed_attention", "key_mask", key_mask, [batch, key.shape[2]])
     _check.check_fraction("packed_attention", "dropout", dropout)
     if choose_backend(backend, query, key, dropout) == "triton" and min(*query.shape, *key.shape) > 0:
-        dtype = compute_dtype(query)
-        heads = (query.to(dtype), key.to(dtype), value.to(dtype))
-        return fused_attention(*heads, key_lengths, query_lengths, key_mask, bands, dropout, num_queries, num_keys)
+        hiding = (key_lengths, query_lengths, key_mask, bands)
+        return fused_attention(query, key, value, *hiding, dropout, num_queries, num_keys)
     results: list[Tensor] = []
     queries, keys, values = (
         torch.split(x, list(numbers), dim=2)

@@ -104,8 +104,8 @@ class CrossmodalTransformer(nn.Module):
         key_mask = target_mask if source is None else source_mask
         hidden = {
             "key_mask": key_mask,
-            "key_lengths": real_lengths(key_mask),
-            "query_lengths": real_lengths(target_mask),
+            "key_lengths": None if key_mask is None else real_lengths(key_mask),
+            "query_lengths": None if target_mask is None else real_lengths(target_mask),
             "band": self.band,
         }
         collected: list[Tensor] = []

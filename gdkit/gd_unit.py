@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gdkit import _check
+from gdkit import _check, _stack
 from gdkit import functional as GF
 from gdkit._distances import Distance, check_distance
 from gdkit._edge_scorer import SCORERS, EdgeScorer
@@ -167,20 +167,20 @@ class GDUnit(nn.Module):
     ) -> GDOutput:
         """Distil once; see the class for shapes."""
         names = self.graph.names
-        logits = _check.stack_nodes("GDUnit", "logits", logits, names, self.logit_dim)  # (batch, node, logit_dim)
+        logits = _stack.stack_nodes("GDUnit", "logits", logits, names, self.logit_dim)  # (batch, node, logit_dim)
         _check.check_not_empty("GDUnit", "logits", _check.check_floating("GDUnit", "logits", logits))
         batch = logits.shape[0]
         per_node = self._per_node(features, batch)
         edge_mask = None
         if node_mask is not None:
-            node_mask = _check.stack_flags("GDUnit", "node_mask", node_mask, names, batch)
+            node_mask = _stack.stack_flags("GDUnit", "node_mask", node_mask, names, batch)
             edge_mask = node_mask[:, self.edge_index].all(dim=1)  # (batch, edge)
             logits = torch.where(node_mask[..., None], logits, 0.0)
             per_node = [torch.where(node_mask[:, i, None], x, 0.0) for i, x in enumerate(per_node)]
 
         scores = self.scorer(logits, per_node, node_mask)
         if teacher_quality is not None:
-            quality = _check.stack_quality("GDUnit", teacher_quality, names, logits)
+            quality = _stack.stack_quality("GDUnit", teacher_quality, names, logits)
             scores = scores + quality[..., self.edge_index[0]]
         weights = GF.edge_weights(scores, self.edge_index, len(names), self.normalize, self.temperature, edge_mask)
         factors = weights.detach() if self.detach_weights else weights  # (batch, edge)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gdkit import _check
+from gdkit import _check, _stack
 from gdkit import functional as GF
 
 Nodes = Tensor | Mapping[str, Tensor]
@@ -70,9 +70,9 @@ class TripletMarginLoss(nn.Module):
         owner = "TripletMarginLoss"
         if isinstance(features, Mapping):
             names = _names(owner, "features", features)
-            features = _check.stack_nodes(owner, "features", features, names)  # (batch, node, dim)
+            features = _stack.stack_nodes(owner, "features", features, names)  # (batch, node, dim)
             if node_mask is not None:
-                node_mask = _check.stack_flags(owner, "node_mask", node_mask, names, features.shape[0])
+                node_mask = _stack.stack_flags(owner, "node_mask", node_mask, names, features.shape[0])
         elif isinstance(node_mask, Mapping):
             raise TypeError(f"{owner}: node_mask may be a mapping only where features is one")
         batch = _check.check_shape(owner, "features", features, ["batch", "node", "dim"]).shape[:1]

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -10,6 +9,7 @@ from benchmarks.cuda.attention import SPLITS, WIDTHS, attention
 from benchmarks.cuda.build import compiled, find_tool
 from benchmarks.cuda.inspect import SCORES, instructions, resources
 from gdkit.attention import attention as gdkit_attention
+from tests.kernels.philox import kept, philox
 
 needs_nvcc = pytest.mark.skipif(find_tool("nvcc") is None, reason="there is no nvcc")
 SEED = -0x123456789ABCDEF  # as a 64-bit pattern, both halves matter
@@ -19,34 +19,6 @@ SEED = -0x123456789ABCDEF  # as a 64-bit pattern, both halves matter
 def _compiled():
     if find_tool("nvcc") is not None:
         compiled()
-
-
-def philox(counter, key):
-    """Philox4x32 with 7 rounds, word by word from its definition; four arrays of uint64 and two numbers."""
-    words = [np.asarray(word, dtype=np.uint64) for word in counter]
-    low, high = key
-    mask = np.uint64(0xFFFFFFFF)
-    for _ in range(7):
-        left, right = words[0] * np.uint64(0xD2511F53), words[2] * np.uint64(0xCD9E8D57)
-        words = [
-            (right >> np.uint64(32)) ^ words[1] ^ np.uint64(low),
-            right & mask,
-            (left >> np.uint64(32)) ^ words[3] ^ np.uint64(high),
-            left & mask,
-        ]
-        low, high = (low + 0x9E3779B9) & 0xFFFFFFFF, (high + 0xBB67AE85) & 0xFFFFFFFF
-    return words
-
-
-def kept(shape, dropout, seed):
-    """Which weights (batch, heads, query, key) dropout keeps, and their factor."""
-    batch, heads, num_queries, num_keys = shape
-    b, h, i, group = np.indices((batch, heads, num_queries, math.ceil(num_keys / 8)))
-    words = philox((group, i, h, b), (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF))
-    draws = np.stack([word >> np.uint64(16 * half) & np.uint64(0xFFFF) for word in words for half in (0, 1)], -1)
-    threshold = min(round(dropout * 65536), 65535)
-    keep = draws.reshape(batch, heads, num_queries, -1)[..., :num_keys] >= threshold
-    return torch.from_numpy(keep), 65536 / (65536 - threshold)
 
 
 def plain(query, key, value, key_lengths=None, band=None, dropout=0.0, seed=SEED):
@@ -63,7 +35,7 @@ def plain(query, key, value, key_lengths=None, band=None, dropout=0.0, seed=SEED
     log_sums = torch.where(visible.any(-1), log_sums, torch.inf)
     weights = torch.where(visible, torch.exp2(scores - log_sums[..., None]), 0.0)
     if dropout > 0:
-        keep, factor = kept(scores.shape, dropout, seed)
+        keep, factor = kept(seed, *scores.shape, dropout)
         weights = weights * keep * factor
     return weights @ value, log_sums
 
@@ -140,7 +112,7 @@ def test_hidden_keys_do_not_move_the_reference():
     assert_agree(attention(query, key, value, band=8), plain(query, key, value, band=8))
 
 
-def test_this_file_s_philox_gives_the_published_numbers():
+def test_the_tests_philox_gives_the_published_numbers():
     """Of the generator's own known answers (Random123, philox4x32 with 7 rounds)."""
     ones = 0xFFFFFFFF
     assert [int(x) for x in philox([0] * 4, (0, 0))] == [0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48]

@@ -136,7 +136,8 @@ def test_packed_pairs_are_each_pair_by_itself():
 @pytest.mark.parametrize(("num_queries", "num_keys"), [(1, 1), (50, 50), (496, 371), (371, 496)])
 @pytest.mark.parametrize("width", [1, 5, 8, 10, 16, 33, 64])
 def test_on_a_gpu_the_kernels_are_the_reference(width, num_queries, num_keys, dtype, dropout):
-    from tests.kernels.philox import kept_at
+    from tests.kernels.oracle import plain, shown_pairs
+    from tests.kernels.philox import kept
 
     generator = torch.Generator("cuda").manual_seed(0)
     shapes = [(3, 2, steps, width) for steps in (num_queries, num_keys, num_keys)]
@@ -148,14 +149,10 @@ def test_on_a_gpu_the_kernels_are_the_reference(width, num_queries, num_keys, dt
     result = attention(*heads, key_lengths=lengths, band=abs(num_queries - num_keys), dropout=dropout, backend="triton")
     gradients = torch.autograd.grad(result.float().square().sum(), heads)
     exact = [x.detach().double().requires_grad_() for x in heads]
-    scores = exact[0] @ exact[1].transpose(-2, -1) * width**-0.5
-    i, j = torch.arange(num_queries, device="cuda")[:, None], torch.arange(num_keys, device="cuda")
-    shown = (j - i <= abs(num_queries - num_keys)) & (j < lengths[:, None, None, None])
-    weights = scores.masked_fill(~shown, -1e300).softmax(dim=-1) * shown
-    if dropout:
-        keep, gain = kept_at(seed, 3, 2, num_queries, num_keys, dropout)
-        weights = weights * keep.to("cuda") * gain
-    wanted = weights @ exact[2]
+    band = abs(num_queries - num_keys)
+    shown = shown_pairs(3, num_queries, num_keys, key_lengths=lengths, band=band, device="cuda")
+    keep, gain = kept(seed, 3, 2, num_queries, num_keys, dropout) if dropout else (None, 1.0)
+    wanted = plain(*exact, shown, None if keep is None else keep.to("cuda"), gain)
     tolerance = 1e-4 if dtype == torch.float32 else 3e-2
     torch.testing.assert_close(result.double(), wanted, rtol=tolerance, atol=tolerance)
     for got, exactly in zip(gradients, torch.autograd.grad(wanted.square().sum(), exact)):
@@ -194,4 +191,4 @@ def test_the_two_oracles_of_dropout_agree():
     from tests.kernels import philox
 
     seed = 1234567890123456789
-    assert torch.equal(philox.kept_at(seed, 2, 3, 4, 19, 0.3)[0], philox.kept(seed, 2, 3, 4, 19, 0.3)[0])
+    assert torch.equal(philox.kept(seed, 2, 3, 4, 19, 0.3)[0], philox.kept_one_by_one(seed, 2, 3, 4, 19, 0.3)[0])

@@ -55,24 +55,30 @@ def instructions() -> dict[tuple[int, int, bool], Instructions]:
         raise RuntimeError("benchmarks.cuda.inspect: no cuobjdump; the CUDA toolkit and Triton have it")
     found = {}
     for function in run([cuobjdump, "--dump-sass", str(compiled()[0])]).split("Function : ")[1:]:
-        lines = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+([^;]*\S)\s*;", function, re.MULTILINE)
-        place = {int(address, 16): i for i, (address, _) in enumerate(lines)}
-        code = [text for _, text in lines]
-        names = [re.sub(r"^@!?U?PT?\d* ", "", text).split(" ")[0].split(".")[0] for text in code]
-        inner = _common_path(code, names, place)
+        code, names, targets = machine_code(function)
+        inner = _common_path(code, names, targets)
         instance = _instance(function.split()[0])
         found[instance] = Instructions(Counter(names), Counter(names[i] for i in inner))
         del found[instance].all["NOP"]  # they fill up the last line of the cache
     return found
 
 
-def _common_path(code: list[str], names: list[str], place: dict[int, int]) -> list[int]:
-    """The shortest way round the smallest loop with an exponential for each score: rare branches are detours."""
-    targets = {}
+def machine_code(listing: str) -> tuple[list[str], list[str], dict[int, int]]:
+    """What cuobjdump lists of one kernel: each instruction, its name, and where to each branch goes."""
+    lines = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+([^;]*\S)\s*;", listing, re.MULTILINE)
+    place = {int(address, 16): i for i, (address, _) in enumerate(lines)}
+    code = [text for _, text in lines]
+    names = [re.sub(r"^@!?U?PT?\d* ", "", text).split(" ")[0].split(".")[0] for text in code]
+    targets: dict[int, int] = {}
     for i, text in enumerate(code):
         address = re.search(r"0x([0-9a-f]+)", text) if names[i] == "BRA" else None
         if address and int(address[1], 16) in place:
             targets[i] = place[int(address[1], 16)]
+    return code, names, targets
+
+
+def _common_path(code: list[str], names: list[str], targets: dict[int, int]) -> list[int]:
+    """The shortest way round the smallest loop with an exponential for each score: rare branches are detours."""
     loops = [(end, start) for end, start in targets.items() if start < end]
     loops = [loop for loop in loops if names[loop[1] : loop[0]].count("MUFU") >= SCORES]
     end, start = min(loops, key=lambda loop: loop[0] - loop[1])

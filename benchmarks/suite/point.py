@@ -50,6 +50,11 @@ class Work(NamedTuple):
         return Work(*(factor * count for count in self))
 
 
+def by_mode(forward: Work, backward: Work) -> dict[str, Work]:
+    """The work of every mode."""
+    return {"forward": forward, "backward": backward, "full": forward + backward}
+
+
 class Point(NamedTuple):
     """One place on a sweep.
 

@@ -73,3 +73,29 @@ def add_products(total, weights, columns, WIDTH: tl.constexpr):
     for column in tl.static_range(WIDTH):
         result = result + (total[column] + weights * columns[column][None, :],)
     return result
+
+
+@triton.jit
+def load_queries(
+    row, query, query_step, result, result_step, grad, grad_step, log_sums, num_queries, scale, gain,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """Of a tile of queries: themselves, their gradients, what the softmax takes from each row, and its log sum."""
+    queries = scale_columns(load_columns(query, row, query_step, num_queries, WIDTH, False), scale, WIDTH)
+    grads = load_columns(grad, row, grad_step, num_queries, WIDTH, False)
+    taken = inner(grads, load_columns(result, row, result_step, num_queries, WIDTH, False), ROWS, WIDTH)
+    log_sum = tl.load(log_sums + row, mask=row < num_queries, other=float("inf"))
+    return queries, scale_columns(grads, gain, WIDTH), taken, log_sum
+
+
+@triton.jit
+def key_scores(start, column, keys, key_mask, num_keys, queries, row, band, WIDTH: tl.constexpr, EDGE: tl.constexpr):
+    """Start + the scores (key, query) of a tile, minus infinity where a key is hidden."""
+    if key_mask is not None:
+        real = tl.load(key_mask + column, mask=column < num_keys, other=0) != 0
+        start = start + tl.where(real, 0.0, float("-inf"))[:, None]
+    scores = outer(start, keys, queries, WIDTH)
+    if EDGE:
+        shown = (column < num_keys)[:, None] & (column[:, None] - row[None, :] <= band)
+        scores = tl.where(shown, scores, float("-inf"))
+    return scores

@@ -13,11 +13,11 @@ import torch
 import triton
 from torch import Tensor
 
+from gdkit._dropout import gain, levels
 from gdkit.kernels import _narrow, _wide
-from gdkit.kernels._operator import empty_heads
+from gdkit.kernels._operator import Options, empty_heads
 
 NARROW = 8  # exact float32 heads up to this wide are unrolled; from here on padding to 16 wastes less
-LEVELS = 2**16  # a chance of dropout is rounded to one part in this many: a draw has 16 bits
 LOG2E = math.log2(math.e)
 
 
@@ -31,8 +31,8 @@ class Kernel(NamedTuple):
     options: dict[str, int]  # of the compiler
 
 
-# Tiles by (kernel, element bytes or precision, padded width): the largest that spill no register on compute
-# capabilities 8.0, 9.0 and 10.0 (tests/test_kernels_compile.py). Rows, keys, warps.
+# Tiles by (precision, padded width): chosen so that no register spills on compute
+# capabilities 8.0, 9.0 and 10.0, but for 8 bytes of one (tests/test_kernels.py). Rows, keys, warps.
 FORWARD_TILES = {
     ("ieee", 16): (64, 32, 4),
     ("ieee", 32): (32, 32, 4),
@@ -78,95 +78,57 @@ def choose(dtype: torch.dtype, width: int, longest: int, *, masked: bool, tf32: 
     return Kernel(_wide.backward if backward else _wide.forward, rows, rows, constants, options)
 
 
-def forward(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    key_lengths: Tensor | None,
-    query_lengths: Tensor | None,
-    key_mask: Tensor | None,
-    sample_bands: Tensor | None,
-    seed: Tensor | None,
-    num_queries: Sequence[int],
-    num_keys: Sequence[int],
-    bands: Sequence[int],
-    dropout: float,
-) -> tuple[Tensor, Tensor]:
+def forward(query: Tensor, key: Tensor, value: Tensor, options: Options) -> tuple[Tensor, Tensor]:
     """Results (batch, heads, query, width), and base-2 logarithms of the sums of weights (batch, heads, query)."""
     query, key, value = _last_axis_dense(query, key, value)
     result = empty_heads(query)
     log_sums = query.new_empty(query.shape[:3], dtype=torch.float32)
-    kernel = choose(
-        query.dtype, query.shape[-1], max(num_queries), masked=key_mask is not None, tf32=_tf32(), backward=False
-    )
-    tiles = sum(triton.cdiv(count, kernel.query_tile) for count in num_queries)
-    with _device_of(query):
-        kernel.function[query.shape[0] * query.shape[1], tiles](
-            query,
-            key,
-            value,
-            result,
-            log_sums,
-            *_hidden(query, key_lengths, query_lengths, key_mask, sample_bands, seed, num_queries, num_keys, bands),
-            *query.stride()[:3],
-            *key.stride()[:3],
-            *value.stride()[:3],
-            *result.stride()[:3],
-            *_numbers(query, key, num_queries, num_keys, bands, dropout),
-            **_constants(kernel, dropout, num_queries),
-        )
+    kernel = _kernel_for(query, options, backward=False)
+    tiles = _tiles(options.num_queries, kernel.query_tile)
+    _run(kernel, tiles, (query, key, value, result, log_sums), (query, key, value, result), options)
     return result, log_sums
 
 
 def backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    result: Tensor,
-    log_sums: Tensor,
-    key_lengths: Tensor | None,
-    query_lengths: Tensor | None,
-    key_mask: Tensor | None,
-    sample_bands: Tensor | None,
-    seed: Tensor | None,
-    num_queries: Sequence[int],
-    num_keys: Sequence[int],
-    bands: Sequence[int],
-    dropout: float,
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, result: Tensor, log_sums: Tensor, options: Options
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value, by one launch."""
     grad, query, key, value, result = _last_axis_dense(grad, query, key, value, result)
-    query_grad, key_grad, value_grad = empty_heads(query), empty_heads(key), empty_heads(value)
-    kernel = choose(
-        query.dtype, query.shape[-1], max(num_queries), masked=key_mask is not None, tf32=_tf32(), backward=True
-    )
-    query_tiles = sum(triton.cdiv(count, kernel.query_tile) for count in num_queries)
-    key_tiles = sum(triton.cdiv(count, kernel.key_tile) for count in num_keys)
+    grads = empty_heads(query), empty_heads(key), empty_heads(value)
+    kernel = _kernel_for(query, options, backward=True)
+    query_tiles = _tiles(options.num_queries, kernel.query_tile)
+    tiles = query_tiles + _tiles(options.num_keys, kernel.key_tile)
+    tensors = (query, key, value, result, log_sums.contiguous(), grad, *grads)
+    _run(kernel, tiles, tensors, (query, key, value, result, grad, *grads[:2]), options, query_tiles)
+    return grads
+
+
+def _kernel_for(query: Tensor, options: Options, *, backward: bool) -> Kernel:
+    masked = options.key_mask is not None
+    longest = max(options.num_queries)
+    return choose(query.dtype, query.shape[-1], longest, masked=masked, tf32=_tf32(), backward=backward)
+
+
+def _tiles(counts: Sequence[int], tile: int) -> int:
+    return sum(-(-count // tile) for count in counts)
+
+
+def _run(
+    kernel: Kernel,
+    tiles: int,
+    tensors: tuple[Tensor, ...],
+    strided: tuple[Tensor, ...],
+    options: Options,
+    *last: int,
+) -> None:
+    """Launches a kernel over all heads; its arguments come in the order of its signature."""
+    query, key = tensors[:2]
+    strides = [stride for x in strided for stride in x.stride()[:3]]
+    constants = compiler_constants(kernel, dropout=options.dropout > 0, num_pairs=len(options.num_queries))
     with _device_of(query):
-        kernel.function[query.shape[0] * query.shape[1], query_tiles + key_tiles](
-            query,
-            key,
-            value,
-            result,
-            log_sums.contiguous(),
-            grad,
-            query_grad,
-            key_grad,
-            value_grad,
-            *_hidden(query, key_lengths, query_lengths, key_mask, sample_bands, seed, num_queries, num_keys, bands),
-            *query.stride()[:3],
-            *key.stride()[:3],
-            *value.stride()[:3],
-            *result.stride()[:3],
-            *grad.stride()[:3],
-            *query_grad.stride()[:3],
-            *key_grad.stride()[:3],
-            *_numbers(query, key, num_queries, num_keys, bands, dropout),
-            query_tiles,
-            **_constants(kernel, dropout, num_queries),
+        kernel.function[query.shape[0] * query.shape[1], tiles](
+            *tensors, *_hidden(options, query.device), *strides, *_numbers(query, key, options), *last, **constants
         )
-    return query_grad, key_grad, value_grad
 
 
 def _last_axis_dense(*tensors: Tensor) -> list[Tensor]:
@@ -182,23 +144,14 @@ def _device_of(tensor: Tensor) -> contextlib.AbstractContextManager[None]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
-def _hidden(
-    query: Tensor,
-    key_lengths: Tensor | None,
-    query_lengths: Tensor | None,
-    key_mask: Tensor | None,
-    sample_bands: Tensor | None,
-    seed: Tensor | None,
-    num_queries: Sequence[int],
-    num_keys: Sequence[int],
-    bands: Sequence[int],
-) -> tuple[Tensor | None, ...]:
-    dense = [x if x is None else x.contiguous() for x in (key_lengths, query_lengths, key_mask, sample_bands)]
-    mask = None if dense[2] is None else dense[2].view(torch.uint8)
+def _hidden(options: Options, device: torch.device) -> tuple[Tensor | None, ...]:
+    lengths = [None if x is None else x.contiguous() for x in options[:2]]
+    mask = None if options.key_mask is None else options.key_mask.contiguous().view(torch.uint8)
+    bands = None if options.sample_bands is None else options.sample_bands.contiguous()
     pairs = None
-    if len(num_queries) > 1:
-        pairs = _pair_table(tuple(num_queries), tuple(num_keys), tuple(bands), query.device)
-    return dense[0], dense[1], mask, dense[3], pairs, seed
+    if len(options.num_queries) > 1:
+        pairs = _pair_table(tuple(options.num_queries), tuple(options.num_keys), tuple(options.bands), device)
+    return *lengths, mask, bands, pairs, options.seed
 
 
 @functools.lru_cache(maxsize=256)
@@ -212,21 +165,13 @@ def _pair_table(
     return torch.tensor(rows, dtype=torch.int32, device=device)
 
 
-def _numbers(
-    query: Tensor,
-    key: Tensor,
-    num_queries: Sequence[int],
-    num_keys: Sequence[int],
-    bands: Sequence[int],
-    dropout: float,
-) -> tuple[int | float, ...]:
+def _numbers(query: Tensor, key: Tensor, options: Options) -> tuple[int | float, ...]:
     heads, width = query.shape[1], query.shape[3]
-    threshold = min(round(dropout * LEVELS), LEVELS - 1)  # never so high that nothing is kept
-    steps = (len(num_queries), num_queries[0], num_keys[0], query.shape[2], key.shape[2], bands[0])
-    return heads, *steps, threshold, LEVELS / (LEVELS - threshold), LOG2E * width**-0.5
+    steps = (options.num_queries[0], options.num_keys[0], query.shape[2], key.shape[2], options.bands[0])
+    return heads, len(options.num_queries), *steps, levels(options.dropout), gain(options.dropout), LOG2E * width**-0.5
 
 
-def _constants(kernel: Kernel, dropout: float, num_queries: Sequence[int]) -> dict[str, Any]:
-    many = triton.next_power_of_2(len(num_queries))
-    options = {"num_stages": 1, "enable_fp_fusion": True}
-    return {**kernel.constants, "DROPOUT": dropout > 0, "MANY": many, **kernel.options, **options}
+def compiler_constants(kernel: Kernel, *, dropout: bool, num_pairs: int) -> dict[str, Any]:
+    """All that a kernel is compiled for: its own constants, and the compiler's options."""
+    constants = {**kernel.constants, "DROPOUT": dropout, "MANY": triton.next_power_of_2(num_pairs)}
+    return {**constants, **kernel.options, "num_stages": 1, "enable_fp_fusion": True}

@@ -11,27 +11,27 @@ import triton.language as tl
 from gdkit.kernels._columns import (
     add_products,
     add_sums,
-    inner,
+    key_scores,
     load_columns,
+    load_queries,
     outer,
     scale_columns,
     store_columns,
     zero_columns,
 )
-from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, at, band_of, kept, limit, place
-
-
-@triton.jit
-def key_scores(start, column, keys, key_mask, num_keys, queries, row, band, WIDTH: tl.constexpr, EDGE: tl.constexpr):
-    """Start + the scores (key, query) of a tile, minus infinity where a key is hidden."""
-    if key_mask is not None:
-        real = tl.load(key_mask + column, mask=column < num_keys, other=0) != 0
-        start = start + tl.where(real, 0.0, float("-inf"))[:, None]
-    scores = outer(start, keys, queries, WIDTH)
-    if EDGE:
-        shown = (column < num_keys)[:, None] & (column[:, None] - row[None, :] <= band)
-        scores = tl.where(shown, scores, float("-inf"))
-    return scores
+from gdkit.kernels._tiles import (
+    INTEGERS,
+    LN2,
+    LOWEST,
+    at,
+    kept,
+    keys_end,
+    limits,
+    offset,
+    place,
+    queries_start,
+    shown_keys,
+)
 
 
 @triton.jit
@@ -70,10 +70,9 @@ def forward(
         tl.program_id(1), pairs, num_pairs, num_queries, num_keys, band, ROWS, False, MANY
     )
     rows = num_queries  # to be written; those that are real may be fewer
-    num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
-    num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
-    if bands is not None:
-        band = band_of(bands, sample, pair, num_pairs)
+    num_queries, num_keys, band = limits(
+        sample, pair, num_pairs, key_lengths, query_lengths, bands, num_queries, num_keys, band
+    )
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
     query = at(query, sample, query_sample, head, query_head, query_start, query_step)
@@ -81,12 +80,10 @@ def forward(
     value = at(value, sample, value_sample, head, value_head, key_start, value_step)
     seed = tl.load(seeds) if DROPOUT else 0
     stream = sample * num_pairs + pair
-
     row = first + tl.arange(0, ROWS)
     queries = scale_columns(load_columns(query, row, query_step, num_queries, WIDTH, False), scale, WIDTH)
     state = (tl.full([ROWS], LOWEST, tl.float32), tl.zeros([ROWS], tl.float32), zero_columns([ROWS], WIDTH))
-    last = tl.minimum(num_keys, tl.minimum(first + ROWS, num_queries) + band)  # past the keys that any row sees
-    last = tl.where(first < num_queries, last, 0)
+    last = keys_end(first, num_queries, num_keys, band, ROWS)
     whole = tl.minimum(tl.maximum(first + band + 1, 0), last) // KEYS * KEYS  # up to here every row sees every key
     for first_key in range(0, whole, KEYS):
         state = attend(
@@ -134,11 +131,9 @@ def key_gradient(
     """A tile of queries more in the gradients of the keys and the values, whose sums over queries come at the end."""
     of_keys, of_values = state
     row = first_row + tl.arange(0, ROWS)
-    queries = scale_columns(load_columns(query, row, query_step, num_queries, WIDTH, False), scale, WIDTH)
-    grads = load_columns(grad, row, grad_step, num_queries, WIDTH, False)
-    taken = inner(grads, load_columns(result, row, result_step, num_queries, WIDTH, False), ROWS, WIDTH)
-    grads = scale_columns(grads, gain, WIDTH)
-    log_sum = tl.load(log_sums + row, mask=row < num_queries, other=float("inf"))
+    queries, grads, taken, log_sum = load_queries(
+        row, query, query_step, result, result_step, grad, grad_step, log_sums, num_queries, scale, gain, ROWS, WIDTH
+    )
     scores = outer(tl.broadcast_to(-log_sum[None, :], (KEYS, ROWS)), keys, queries, WIDTH)  # (key, query)
     if EDGE:
         scores = tl.where(column[:, None] - row[None, :] <= band, scores, float("-inf"))
@@ -179,10 +174,9 @@ def backward(
             tl.program_id(1), pairs, num_pairs, num_queries, num_keys, band, ROWS, False, MANY
         )
     rows = tl.where(over_keys, num_keys, num_queries)
-    num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
-    num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
-    if bands is not None:
-        band = band_of(bands, sample, pair, num_pairs)
+    num_queries, num_keys, band = limits(
+        sample, pair, num_pairs, key_lengths, query_lengths, bands, num_queries, num_keys, band
+    )
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
     query = at(query, sample, query_sample, head, query_head, query_start, query_step)
@@ -199,8 +193,7 @@ def backward(
         keys = load_columns(key, column, key_step, num_keys, WIDTH, False)
         values = load_columns(value, column, value_step, num_keys, WIDTH, False)
         state = (zero_columns([OWN_KEYS, LANES], WIDTH), zero_columns([OWN_KEYS, LANES], WIDTH))
-        start = tl.minimum(tl.maximum(first - band, 0), num_queries)  # the first query that sees a key
-        start = tl.where(first < num_keys, start, num_queries)
+        start = queries_start(first, num_queries, num_keys, band)
         edge = tl.maximum(first + OWN_KEYS - 1 - band - start, 0)  # from here on every query sees every key
         whole = tl.minimum(start + tl.cdiv(edge, LANES) * LANES, num_queries)
         for first_row in range(start, whole, LANES):
@@ -215,11 +208,9 @@ def backward(
                 keys, values, column, first, band, scale, gain, seed, stream, head, threshold,
                 WIDTH, LANES, OWN_KEYS, False, DROPOUT,
             )  # fmt: skip
-        real = column < num_keys
-        if key_mask is not None:
-            real = real & (tl.load(key_mask + column, mask=real, other=0) != 0)
+        real = shown_keys(column, num_keys, key_mask)
         of_keys, of_values = state
-        shift = sample.to(tl.int64) * key_grad_sample + head * key_grad_head + key_start * key_grad_step
+        shift = offset(sample, key_grad_sample, head, key_grad_head, key_start, key_grad_step)  # of both alike
         for number in tl.static_range(WIDTH):
             target = shift + column * key_grad_step + number
             of_key, of_value = tl.sum(of_keys[number], 1) * LN2, tl.sum(of_values[number], 1)
@@ -227,15 +218,23 @@ def backward(
             tl.store(value_grad + target, tl.where(real, of_value, 0.0), mask=column < rows)
     else:
         row = first + tl.arange(0, ROWS)
-        queries = scale_columns(load_columns(query, row, query_step, num_queries, WIDTH, False), scale, WIDTH)
-        grads = load_columns(grad, row, grad_step, num_queries, WIDTH, False)
-        results = load_columns(result, row, result_step, num_queries, WIDTH, False)
-        taken = inner(grads, results, ROWS, WIDTH)
-        grads = scale_columns(grads, gain, WIDTH)
-        log_sum = tl.load(log_sums + row, mask=row < num_queries, other=float("inf"))
+        queries, grads, taken, log_sum = load_queries(
+            row,
+            query,
+            query_step,
+            result,
+            result_step,
+            grad,
+            grad_step,
+            log_sums,
+            num_queries,
+            scale,
+            gain,
+            ROWS,
+            WIDTH,
+        )
         total = zero_columns([ROWS], WIDTH)
-        last = tl.minimum(num_keys, tl.minimum(first + ROWS, num_queries) + band)
-        last = tl.where(first < num_queries, last, 0)
+        last = keys_end(first, num_queries, num_keys, band, ROWS)
         whole = tl.minimum(tl.maximum(first + band + 1, 0), last) // KEYS * KEYS
         for first_key in range(0, whole, KEYS):
             total = query_gradient(

@@ -5,13 +5,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-NO_BAND = 2**30  # a band that no pair of positions exceeds: hides nothing
+from gdkit._attention_choice import compute_dtype
+from gdkit._hidden import NO_BAND
+
+
+class Options(NamedTuple):
+    """All that the operators take beside the heads, in their order."""
+
+    key_lengths: Tensor | None  # (batch, pair)
+    query_lengths: Tensor | None  # (batch, pair)
+    key_mask: Tensor | None  # (batch, all keys)
+    sample_bands: Tensor | None  # (batch,)
+    seed: Tensor | None  # (1,)
+    num_queries: list[int]  # of each pair
+    num_keys: list[int]
+    bands: list[int]
+    dropout: float
+
 
 _OPTIONS = (
     "Tensor? key_lengths, Tensor? query_lengths, Tensor? key_mask, Tensor? sample_bands, Tensor? seed, "
@@ -42,7 +58,7 @@ def fused_attention(
     of_pairs = bands if isinstance(bands, Sequence) else [None if sample_bands is not None else cast(int | None, bands)]
     # On the device: a replayed CUDA graph draws another seed each time, and nothing waits for it.
     seed = torch.randint(2**62, (1,), device=query.device) if dropout > 0 else None
-    options = (
+    options = Options(
         key_lengths,
         query_lengths,
         key_mask,
@@ -50,9 +66,11 @@ def fused_attention(
         seed,
         [query.shape[2]] if num_queries is None else list(num_queries),
         [key.shape[2]] if num_keys is None else list(num_keys),
-        [NO_BAND if band is None else max(-NO_BAND, min(band, NO_BAND)) for band in of_pairs],
+        [NO_BAND if band is None else band for band in of_pairs],
         dropout,
     )
+    dtype = compute_dtype(query)
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if torch.compiler.is_compiling():  # which refuses one tensor as two inputs, such as self-attention's
         key, value = key.view_as(key), value.view_as(value)
     return cast(Tensor, _Attention.apply(query, key, value, options))  # pyright: ignore
@@ -67,13 +85,15 @@ def empty_heads(like: Tensor) -> Tensor:
 def _forward(query: Tensor, key: Tensor, value: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
     from gdkit.kernels import _launch
 
-    return _launch.forward(query, key, value, *options)
+    return _launch.forward(query, key, value, Options(*options))
 
 
-def _backward(grad: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, result: Tensor, log_sums: Tensor, *options: Any
+) -> tuple[Tensor, Tensor, Tensor]:
     from gdkit.kernels import _launch
 
-    return _launch.backward(grad, *arguments)
+    return _launch.backward(grad, query, key, value, result, log_sums, Options(*options))
 
 
 def _forward_shapes(query: Tensor, key: Tensor, value: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
@@ -88,7 +108,7 @@ class _Attention(torch.autograd.Function):
     """Around the operators, not registered with them: a call forward and backward takes 100 us so, 165 us otherwise."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, options: tuple[Any, ...]) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
         result, log_sums = torch.ops.gdkit.attention(query, key, value, *options)
         ctx.save_for_backward(query, key, value, result, log_sums, *options[:5])
         ctx.rest = options[5:]

@@ -43,16 +43,48 @@ def limit(length, lengths, sample, pair, num_pairs):
 
 
 @triton.jit
-def band_of(bands, sample, pair, num_pairs):
-    """A sample's band, within what 32 bits add up to; beyond 2^30 it hides nothing, or everything."""
-    band = tl.load(bands + sample * num_pairs + pair).to(tl.int64)
-    return tl.minimum(tl.maximum(band, -1073741824), 1073741824).to(tl.int32)
+def limits(sample, pair, num_pairs, key_lengths, query_lengths, bands, num_queries, num_keys, band):
+    """Of a sample in a pair: how many queries and keys are real, and its band."""
+    num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
+    num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
+    if bands is not None:
+        band = tl.load(bands + sample * num_pairs + pair).to(tl.int32)
+    return num_queries, num_keys, band
+
+
+@triton.jit
+def keys_end(first, num_queries, num_keys, band, ROWS: tl.constexpr):
+    """The end of the keys that any of a tile's queries sees."""
+    last = tl.minimum(num_keys, tl.minimum(first + ROWS, num_queries) + band)
+    return tl.where(first < num_queries, last, 0)
+
+
+@triton.jit
+def queries_start(first, num_queries, num_keys, band):
+    """The first query that sees any of a tile's keys."""
+    start = tl.minimum(tl.maximum(first - band, 0), num_queries)
+    return tl.where(first < num_keys, start, num_queries)
+
+
+@triton.jit
+def shown_keys(column, num_keys, key_mask):
+    """True where a key is real."""
+    shown = column < num_keys
+    if key_mask is not None:
+        shown = shown & (tl.load(key_mask + column, mask=shown, other=0) != 0)
+    return shown
+
+
+@triton.jit
+def offset(sample, sample_stride, head, head_stride, step, step_stride):
+    """Where a head of a sample begins in its tensor, from one of its steps on."""
+    return sample.to(tl.int64) * sample_stride + head * head_stride + step * step_stride
 
 
 @triton.jit
 def at(pointer, sample, sample_stride, head, head_stride, step, step_stride):
-    """Where a head of a sample begins, from one of its steps on."""
-    return pointer + sample.to(tl.int64) * sample_stride + head * head_stride + step * step_stride
+    """A pointer moved to there."""
+    return pointer + offset(sample, sample_stride, head, head_stride, step, step_stride)
 
 
 @triton.jit
@@ -60,8 +92,7 @@ def kept(seed, query_number, first_key, head, sample, threshold, KEYS: tl.conste
     """True where dropout keeps the weight: (keys, queries), or (queries, keys) without ``KEYS_FIRST``.
 
     A call of Philox 4x32 gives eight draws of 16 bits, one for each of eight keys in a row; its counter is (key // 8,
-    query, head, sample), where a sample of one of several pairs counts as
-    one of sample * pairs + pair: tiles change nothing.
+    query, head, sample), where a sample of one of several pairs is number sample * pairs + pair: tiles change nothing.
     """
     group = first_key // 8 + tl.arange(0, (KEYS + 7) // 8)
     counter = group[:, None] if KEYS_FIRST else group[None, :]

@@ -8,7 +8,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gdkit.kernels._tiles import INTEGERS, LN2, LOWEST, at, band_of, kept, limit, place
+from gdkit.kernels._tiles import (
+    INTEGERS,
+    LN2,
+    LOWEST,
+    at,
+    kept,
+    keys_end,
+    limits,
+    offset,
+    place,
+    queries_start,
+    shown_keys,
+)
 
 
 @triton.jit
@@ -27,15 +39,6 @@ def store_rows(pointer, row, stride, count, values, WIDTH: tl.constexpr, PADDED:
     tl.store(pointer + row[:, None] * stride + column[None, :], values.to(pointer.dtype.element_ty), mask=inside)
 
 
-@triton.jit
-def shown_keys(column, num_keys, key_mask):
-    """True where a key is real."""
-    shown = column < num_keys
-    if key_mask is not None:
-        shown = shown & (tl.load(key_mask + column, mask=shown, other=0) != 0)
-    return shown
-
-
 @triton.jit(do_not_specialize=INTEGERS)
 def forward(
     query, key, value, result, log_sums, key_lengths, query_lengths, key_mask, bands, pairs, seeds,
@@ -51,10 +54,9 @@ def forward(
         tl.program_id(1), pairs, num_pairs, num_queries, num_keys, band, ROWS, False, MANY
     )
     rows = num_queries  # to be written; those that are real may be fewer
-    num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
-    num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
-    if bands is not None:
-        band = band_of(bands, sample, pair, num_pairs)
+    num_queries, num_keys, band = limits(
+        sample, pair, num_pairs, key_lengths, query_lengths, bands, num_queries, num_keys, band
+    )
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
     query = at(query, sample, query_sample, head, query_head, query_start, query_step)
@@ -67,8 +69,7 @@ def forward(
     queries = load_rows(query, row, query_step, num_queries, WIDTH, PADDED)
     highest, total = tl.full([ROWS], LOWEST, tl.float32), tl.zeros([ROWS], tl.float32)
     summed = tl.zeros([ROWS, PADDED], tl.float32)
-    last = tl.minimum(num_keys, tl.minimum(first + ROWS, num_queries) + band)  # past the keys that any row sees
-    last = tl.where(first < num_queries, last, 0)
+    last = keys_end(first, num_queries, num_keys, band, ROWS)
     for first_key in range(0, last, KEYS):
         column = first_key + tl.arange(0, KEYS)
         keys = load_rows(key, column, key_step, num_keys, WIDTH, PADDED)
@@ -130,10 +131,9 @@ def backward(
             tl.program_id(1), pairs, num_pairs, num_queries, num_keys, band, ROWS, False, MANY
         )
     rows = tl.where(over_keys, num_keys, num_queries)
-    num_queries = limit(num_queries, query_lengths, sample, pair, num_pairs)
-    num_keys = limit(num_keys, key_lengths, sample, pair, num_pairs)
-    if bands is not None:
-        band = band_of(bands, sample, pair, num_pairs)
+    num_queries, num_keys, band = limits(
+        sample, pair, num_pairs, key_lengths, query_lengths, bands, num_queries, num_keys, band
+    )
     if key_mask is not None:
         key_mask += sample.to(tl.int64) * total_keys + key_start
     query = at(query, sample, query_sample, head, query_head, query_start, query_step)
@@ -151,8 +151,7 @@ def backward(
         values = load_rows(value, own, value_step, num_keys, WIDTH, PADDED)
         real = shown_keys(own, num_keys, key_mask)
         of_keys, of_values = tl.zeros([ROWS, PADDED], tl.float32), tl.zeros([ROWS, PADDED], tl.float32)
-        start = tl.minimum(tl.maximum(first - band, 0), num_queries)  # the first query that sees a key
-        start = tl.where(first < num_keys, start, num_queries)
+        start = queries_start(first, num_queries, num_keys, band)
         for first_row in range(start, num_queries, KEYS):
             row = first_row + tl.arange(0, KEYS)
             queries, grads, taken, log_sum = load_queries(
@@ -170,7 +169,7 @@ def backward(
             of_values = tl.dot(dropped.to(grads.dtype), grads, of_values, input_precision=PRECISION)
             of_scores = weights * (of_weights - taken[None, :])
             of_keys = tl.dot(of_scores.to(queries.dtype), queries, of_keys, input_precision=PRECISION)
-        shift = sample.to(tl.int64) * key_grad_sample + head * key_grad_head + key_start * key_grad_step
+        shift = offset(sample, key_grad_sample, head, key_grad_head, key_start, key_grad_step)  # of both alike
         store_rows(key_grad + shift, own, key_grad_step, rows, of_keys * (scale * LN2), WIDTH, PADDED)
         store_rows(value_grad + shift, own, key_grad_step, rows, of_values * gain, WIDTH, PADDED)
     else:
@@ -178,8 +177,7 @@ def backward(
             own, query, query_step, result, result_step, grad, grad_step, log_sums, num_queries, WIDTH, PADDED
         )
         of_queries = tl.zeros([ROWS, PADDED], tl.float32)
-        last = tl.minimum(num_keys, tl.minimum(first + ROWS, num_queries) + band)
-        last = tl.where(first < num_queries, last, 0)
+        last = keys_end(first, num_queries, num_keys, band, ROWS)
         for first_key in range(0, last, KEYS):
             column = first_key + tl.arange(0, KEYS)
             keys = load_rows(key, column, key_step, num_keys, WIDTH, PADDED)
@@ -193,5 +191,5 @@ def backward(
                 of_weights = tl.where(keep, of_weights, 0.0)
             of_scores = weights * (of_weights - taken[:, None])
             of_queries = tl.dot(of_scores.to(keys.dtype), keys, of_queries, input_precision=PRECISION)
-        shift = sample.to(tl.int64) * query_grad_sample + head * query_grad_head + query_start * query_grad_step
-        store_rows(query_grad + shift, own, query_grad_step, rows, of_queries * (scale * LN2), WIDTH, PADDED)
+        query_grad = at(query_grad, sample, query_grad_sample, head, query_grad_head, query_start, query_grad_step)
+        store_rows(query_grad, own, query_grad_step, rows, of_queries * (scale * LN2), WIDTH, PADDED)

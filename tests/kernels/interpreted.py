@@ -11,32 +11,11 @@ from hypothesis import strategies as st
 from gdkit import _attention_choice
 from gdkit.attention import attention, packed_attention
 from gdkit.kernels import _launch
+from tests.kernels.oracle import plain, shown_pairs
 from tests.kernels.philox import kept
 
 settings.register_profile("interpreter", deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 settings.load_profile("interpreter")
-
-
-def plain(query, key, value, shown, keep=None, gain=1.0):
-    """Attention in float64 with every mask given; a row that sees nothing gives zeros."""
-    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-    sees = shown.any(dim=-1, keepdim=True)
-    weights = torch.where(sees, scores.masked_fill(~(shown | ~sees), -torch.inf).softmax(dim=-1), 0.0)
-    return (weights if keep is None else weights * keep * gain) @ value
-
-
-def shown_pairs(batch, num_queries, num_keys, key_lengths, query_lengths, key_mask, band):
-    i, j = torch.arange(num_queries)[:, None], torch.arange(num_keys)
-    shown = torch.ones(batch, 1, num_queries, num_keys, dtype=torch.bool)
-    if key_lengths is not None:
-        shown = shown & (j < key_lengths[:, None, None, None])
-    if query_lengths is not None:
-        shown = shown & (i < query_lengths[:, None, None, None])
-    if key_mask is not None:
-        shown = shown & key_mask[:, None, None, :]
-    if band is not None:
-        shown = shown & (j - i <= (band[:, None, None, None] if isinstance(band, torch.Tensor) else band))
-    return shown
 
 
 @st.composite

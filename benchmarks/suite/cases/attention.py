@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.suite.cases.attention_ours import our_providers
 from benchmarks.suite.cases.attention_rivals import Options, rival_providers
-from benchmarks.suite.point import MODES, Point, Settings, Work
+from benchmarks.suite.point import Point, Settings, Work, by_mode
 
 HEADS, BATCH = 10, 16
 LENGTHS = ((16, 16), (50, 50), (128, 128), (371, 496), (496, 371), (496, 496), (1000, 1000), (2000, 2000))
@@ -41,7 +41,7 @@ def attention_work(
     queries, keys = (4 * batch * heads * time * width for time in (num_queries, num_keys))  # bytes of each tensor
     forward = Work(4 * width * scores, scores, 2 * queries + 2 * keys)
     backward = Work(10 * width * scores, scores, 4 * queries + 4 * keys)
-    return {"forward": forward, "backward": backward, "full": forward + backward}
+    return by_mode(forward, backward)
 
 
 def combinations(settings: Settings) -> Iterator[tuple[str, tuple[int, int], int, tuple[float, bool]]]:
@@ -82,5 +82,5 @@ def points(settings: Settings) -> Iterator[Point]:
         sizes = {"batch": batch, "heads": HEADS, "queries": num_queries, "keys": num_keys, "width": width}
         sizes |= {"dropout": dropout, "band": "none" if options.band is None else options.band}
         work = attention_work(batch, HEADS, num_queries, num_keys, width, options.band)
-        counted, compiled = {mode: work[mode] for mode in MODES}, frozenset({"FlexAttention"})
+        counted, compiled = work, frozenset({"FlexAttention"})
         yield Point(sweep, x, sizes, providers, "bmm, built mask", counted, compiled=compiled)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.suite.cases.attention import attention_work
 from benchmarks.suite.cases.stock_transformer import StockMultimodal, stock_copy
-from benchmarks.suite.point import MODES, Point, Settings, Work, differentiable
+from benchmarks.suite.point import MODES, Point, Settings, Work, by_mode, differentiable
 from gdkit import CrossmodalTransformer, MultimodalTransformer
 
 NAMES = ("language", "vision", "acoustic")
@@ -31,7 +31,7 @@ def transformer_work(
         mode: Work(layers * (factor * linear + attention[mode].flops), layers * attention[mode].exponentials, bytes_)
         for (mode, bytes_), factor in zip(moved.items(), (1, 2))
     }
-    return found | {"full": found["forward"] + found["backward"]}
+    return by_mode(**found)
 
 
 def batch_for(settings: Settings, scores: int) -> int:
@@ -55,7 +55,7 @@ def pair_points(settings: Settings, dim: int, heads: int, layers: int) -> Iterat
             sizes |= {"queries": num_queries, "keys": num_keys, "band": "none" if band is None else band}
             work = transformer_work(batch, heads, num_queries, num_keys, dim, layers, band)
             sweep = f"CrossmodalTransformer, {'dropout 0.1, band' if has_band else 'no dropout, no band'}"
-            yield Point(sweep, f"{num_queries}x{num_keys}", sizes, providers, STOCK, {m: work[m] for m in MODES})
+            yield Point(sweep, f"{num_queries}x{num_keys}", sizes, providers, STOCK, work)
 
 
 def on_tensors(module: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]) -> Callable[..., Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import naive
-from benchmarks.suite.point import MODES, Point, Provider, Settings, Work, differentiable, skipped
+from benchmarks.suite.point import Point, Provider, Settings, Work, by_mode, differentiable, skipped
 from gdkit import DistillationGraph, GDUnit
 
 HIDDEN, LOGITS = 64, 1
@@ -54,7 +54,7 @@ def unit_work(batch: int, nodes: int, dim: int) -> dict[str, Work]:
     flops = 2 * batch * nodes * HIDDEN * (dim + LOGITS + 4) + 3 * batch * edges * (dim + LOGITS)
     moved = 4 * batch * nodes * (dim + LOGITS)
     forward, backward = Work(flops, batch * edges, moved), Work(2 * flops, 0, 2 * moved)
-    return {"forward": forward, "backward": backward, "full": forward + backward}
+    return by_mode(forward, backward)
 
 
 def points(settings: Settings) -> Iterator[Point]:
@@ -79,4 +79,4 @@ def points(settings: Settings) -> Iterator[Point]:
         }
         work = unit_work(batch, nodes, dim)
         sizes = {"nodes": nodes, "edges": graph.num_edges, "batch": batch, "dim": dim, "hidden": HIDDEN}
-        yield Point("nodes", str(nodes), sizes, providers, "loop over edges", {mode: work[mode] for mode in MODES})
+        yield Point("nodes", str(nodes), sizes, providers, "loop over edges", work)

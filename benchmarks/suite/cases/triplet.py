@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks import naive
-from benchmarks.suite.point import MODES, Call, Point, Provider, Settings, Skipped, Work, differentiable, skipped
+from benchmarks.suite.point import Call, Point, Provider, Settings, Skipped, Work, by_mode, differentiable, skipped
 from gdkit import functional as GF
 
 NODES, DIM, MARGIN = 3, 50, 0.1
@@ -81,9 +81,6 @@ def points(settings: Settings) -> Iterator[Point]:
         }
         # All similarities, whose product has two gradients; features in, their gradients out.
         product, moved = 2 * num_pairs**2 * DIM, 4 * num_pairs * DIM
-        work = {"forward": Work(product, 0, moved), "backward": Work(2 * product, 0, 2 * moved)}
-        work["full"] = work["forward"] + work["backward"]
+        work = by_mode(Work(product, 0, moved), Work(2 * product, 0, 2 * moved))
         sizes = {"pairs": num_pairs, "batch": batch, "nodes": NODES, "dim": DIM}
-        yield Point(
-            "pairs", str(num_pairs), sizes, providers, "loop over anchors", {mode: work[mode] for mode in MODES}
-        )
+        yield Point("pairs", str(num_pairs), sizes, providers, "loop over anchors", work)
