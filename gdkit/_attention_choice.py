@@ -33,6 +33,7 @@ RULES = (
     Rule("triton", "cuda", HALF, aligned=False),
     Rule("triton", "cuda", HALF, dropout=True, max_width=32),
     Rule("chunked", "cpu", EXACT, dropout=True, max_width=2**30, min_scores=2**17),
+    Rule("chunked", "cpu", EXACT, dropout=False, max_width=10, min_scores=2**18),
 )
 
 
@@ -63,6 +64,7 @@ def choose_backend(backend: str, query: Tensor, key: Tensor, dropout: float) -> 
             and scores >= rule.min_scores
             and not (rule.backend == "triton" and _why_not_triton(query))
             and not (rule.backend == "chunked" and torch.compiler.is_compiling())
+            and not torch._C._are_functorch_transforms_active()  # pyright: ignore
         ):
             return rule.backend
     return "sdpa"
