@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gdkit._dropout import LEVELS, gain, levels
 from gdkit._hidden import Hidden
 from gdkit._masking import real_lengths
 
 CHUNK = 2**18  # scores that are held at once: 1 MB of float32, which stays in a core's cache
+KEPT = 2**19  # scores of a call that are few enough to be kept for backward
 BAND_ROWS = 64  # rows at a time under a band: fewer would skip more hidden keys, in smaller products
 
 
 def chunked_attention(query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, dropout: float) -> Tensor:
     """:func:`gdkit.attention.attention` in chunks; a row that sees nothing is not zeroed.
 
-    Backward computes the weights, and draws their dropout, again. Keys that no row of a chunk can see, by the band or,
-    on a CPU, by their sample's length, are left out.
+    Backward draws the dropout again and, unless they are few, computes the weights again. Keys that no row of a chunk
+    can see, by the band or, on a CPU, by their sample's length, are left out.
     """
     shown = hidden.shown_keys(key.shape[2])
     # Time comes last: a product whose result is as narrow as a head is five times faster when it is that high instead.
@@ -51,15 +51,18 @@ class _ChunkedAttention(torch.autograd.Function):
         seed = torch.randint(2**62, (1,), device="cpu") if dropout > 0 else None
         kept = _kept(dropout, seed)
         result = torch.empty_like(query)
+        keeps = any(ctx.needs_input_grad) and len(query) * query.shape[2] * key.shape[2] <= KEPT
+        remembered: list[Tensor] = []
         for heads, rows, keys, bias in _chunks(query, key, shown, band):
             weights = _weights(query[heads, :, rows], key[heads, :, keys], bias)
-            if dropout > 0:
-                weights *= kept(weights)
-            result[heads, :, rows] = value[heads, :, keys] @ weights.transpose(1, 2)
+            dropped = kept(weights).mul_(weights) if dropout > 0 else weights
+            result[heads, :, rows] = value[heads, :, keys] @ dropped.transpose(1, 2)
+            if keeps:
+                remembered.append(weights)
         if dropout > 0:
-            result *= gain(dropout)
+            result /= 1 - dropout
         ctx.save_for_backward(query, key, value, shown, result)
-        ctx.band, ctx.scale, ctx.dropout, ctx.seed = band, scale, dropout, seed
+        ctx.band, ctx.scale, ctx.dropout, ctx.seed, ctx.weights = band, scale, dropout, seed, remembered
         return result
 
     @staticmethod
@@ -75,10 +78,13 @@ class _ChunkedAttention(torch.autograd.Function):
         of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         # What the softmax takes from every row: with dropout too, it is the gradient times the result.
         taken = (grad * result).sum(dim=1)[..., None]  # (head, query, 1)
-        grad = grad * gain(ctx.dropout) if ctx.dropout > 0 else grad
+        grad = grad / (1 - ctx.dropout)
         kept = _kept(ctx.dropout, ctx.seed)
+        remembered = iter(ctx.weights)
         for heads, rows, keys, bias in _chunks(query, key, shown, ctx.band):
-            weights = _weights(query[heads, :, rows], key[heads, :, keys], bias)
+            weights = next(remembered, None)
+            if weights is None:
+                weights = _weights(query[heads, :, rows], key[heads, :, keys], bias)
             dropped = kept(weights).mul_(weights) if ctx.dropout > 0 else weights
             of_value[heads, :, keys] += grad[heads, :, rows] @ dropped
             of_weights = grad[heads, :, rows].transpose(1, 2) @ value[heads, :, keys]
@@ -149,15 +155,19 @@ def _weights(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
 def _kept(dropout: float, seed: Tensor | None) -> Callable[[Tensor], Tensor]:
     """Draws, for one chunk's weights after the other, 1 where a weight is kept and 0 where it is dropped.
 
-    The draws are the same for the same seed. NumPy's generator takes half the time of PyTorch's.
+    The draws are the same for the same seed. A byte decides on a weight: half of the time of two bytes; NumPy's
+    generator halves it again. A chance between two 256ths is met by taking the one or the other for a whole chunk.
     """
     generator = None if seed is None else np.random.SFC64(seed.numpy())
 
     def draw(weights: Tensor) -> Tensor:
         assert generator is not None
-        words = generator.random_raw(-(-weights.numel() // 4)).view(np.int16)[: weights.numel()]
-        drawn = torch.from_numpy(words).view(weights.shape).to(weights.device)
+        words = generator.random_raw(1 - (-weights.numel() // 8))
+        level = int(256 * dropout + words[0] / 2**64)
+        if level > 255:
+            return torch.zeros_like(weights)
+        drawn = torch.as_tensor(words[1:].view(np.int8)[: weights.numel()], device=weights.device).view(weights.shape)
         # As numbers, not booleans: a product with booleans takes three times as long.
-        return torch.ge(drawn, levels(dropout) - LEVELS // 2, out=torch.empty_like(weights))
+        return torch.ge(drawn, level - 128, out=torch.empty_like(weights))
 
     return draw

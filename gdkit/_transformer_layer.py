@@ -56,9 +56,12 @@ class CrossmodalLayer(nn.Module):
         if source is None:
             query, key, value = self.in_projection(normed).chunk(3, dim=-1)
         else:
-            weight, bias, dim = self.in_projection.weight, self.in_projection.bias, x.shape[-1]
-            query = F.linear(normed, weight[:dim], bias[:dim])
-            key, value = F.linear(self.attention_norm(source), weight[dim:], bias[dim:]).chunk(2, dim=-1)
+            sizes = [x.shape[-1], 2 * x.shape[-1]]
+            weights, biases = (
+                torch.split(part, sizes) for part in (self.in_projection.weight, self.in_projection.bias)
+            )
+            query = F.linear(normed, weights[0], biases[0])
+            key, value = F.linear(self.attention_norm(source), weights[1], biases[1]).chunk(2, dim=-1)
         split = "batch time (heads width) -> batch heads time width"
         query, key, value = (rearrange(part, split, heads=self.num_heads) for part in (query, key, value))
         dropout = self.attention_dropout if self.training else 0.0
