@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gdkit import _check
 from gdkit.attention import attention, attention_with_weights
 
 
@@ -23,6 +24,37 @@ def sinusoidal_positions(x: Tensor, mask: Tensor | None) -> Tensor:
     frequency = torch.exp(index * (-math.log(10000.0) / max(half - 1, 1)))
     angle = position[..., None] * frequency  # (batch or 1, time, half)
     return F.pad(torch.cat([angle.sin(), angle.cos()], dim=-1), (0, x.shape[-1] - 2 * half)).to(x.dtype)
+
+
+def check_sequences(
+    owner: str,
+    dim: int,
+    target: Tensor,
+    source: Tensor | None,
+    target_mask: Tensor | None,
+    source_mask: Tensor | None,
+    *,
+    last_step: bool,
+) -> None:
+    """Refuse sequences that a transformer of this width cannot take.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was wanted and what came.
+    """
+    if source is None and source_mask is not None:
+        raise ValueError(f"{owner}: source_mask is given, but source is None")
+    batch: str | int = "batch"
+    for argument, x, mask in (("target", target, target_mask), ("source", source, source_mask)):
+        if x is None:
+            continue
+        time = "time" if argument == "target" else "source time"
+        shape = _check.check_shape(owner, argument, x, [batch, time, dim]).shape
+        _check.check_not_empty(owner, argument, _check.check_floating(owner, argument, x))
+        batch = shape[0]
+        if mask is not None:
+            _check.check_mask(owner, f"{argument}_mask", mask, shape[:2])
+    if last_step and target.shape[1] == 0:
+        raise ValueError(f"{owner}: last_step needs a target of at least 1 step, got none")
 
 
 class CrossmodalLayer(nn.Module):

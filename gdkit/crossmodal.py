@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from gdkit import _check
 from gdkit._masking import real_lengths
-from gdkit._transformer_layer import CrossmodalLayer, sinusoidal_positions
+from gdkit._transformer_layer import CrossmodalLayer, check_sequences, sinusoidal_positions
+from gdkit.stacking import run_together
 
 
 class CrossmodalTransformer(nn.Module):
@@ -34,8 +35,9 @@ class CrossmodalTransformer(nn.Module):
     Shape:
         - target: (batch, time, dim); source: (batch, source time, dim), or None for self-attention
         - target_mask: (batch, time); source_mask: (batch, source time), boolean
-        - returns (batch, time, dim), zero where the target is not real; with ``return_attention`` also a list of the
-          weights of each layer, (batch, heads, time, source time)
+        - returns (batch, time, dim), zero where the target is not real, or with ``last_step`` its last step alone,
+          (batch, dim); with ``return_attention`` also a list of the weights of each layer, (batch, heads, time, source
+          time)
 
     Raises:
         TypeError: if a mask is not boolean.
@@ -93,14 +95,13 @@ class CrossmodalTransformer(nn.Module):
         target_mask: Tensor | None = None,
         source_mask: Tensor | None = None,
         return_attention: bool = False,
+        last_step: bool = False,
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Reinforce the target; see the class for shapes."""
-        x = self._embed("target", target, target_mask)
-        keys = None if source is None else self._embed("source", source, source_mask)
-        if source is not None:
-            _check.check_shape("CrossmodalTransformer", "source", source, [target.shape[0], "source time", self.dim])
-        elif source_mask is not None:
-            raise ValueError("CrossmodalTransformer: source_mask is given, but source is None")
+        inputs = (target, source, target_mask, source_mask)
+        check_sequences("CrossmodalTransformer", self.dim, *inputs, last_step=last_step)
+        x = self.embed(target, target_mask)
+        keys = None if source is None else self.embed(source, source_mask)
         key_mask = target_mask if source is None else source_mask
         hidden = {
             "key_mask": key_mask,
@@ -109,22 +110,23 @@ class CrossmodalTransformer(nn.Module):
             "band": self.band,
         }
         collected: list[Tensor] = []
-        for layer in self.layers:
+        for depth, layer in enumerate(self.layers):
+            if last_step and depth == self.num_layers - 1:  # one query, which stands at the end
+                keys = x if keys is None else keys
+                band = None if self.band is None else self.band + x.shape[1] - 1
+                x, hidden = x[:, -1:], hidden | {"band": band, "query_lengths": None}
+                target_mask = None if target_mask is None else target_mask[:, -1:]
             x, weights = layer(x, keys, hidden, return_attention)
             if weights is not None:
                 collected.append(weights if target_mask is None else weights * target_mask[:, None, :, None])
         x = self.norm(x)
         x = x if target_mask is None else torch.where(target_mask[..., None], x, 0.0)
+        x = x[:, 0] if last_step else x
         return (x, collected) if return_attention else x
 
-    def _embed(self, argument: str, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Scale, add positions, drop."""
-        owner = "CrossmodalTransformer"
-        _check.check_shape(owner, argument, x, ["batch", "time", self.dim])
-        _check.check_not_empty(owner, argument, _check.check_floating(owner, argument, x))
-        if mask is not None:
-            _check.check_mask(owner, f"{argument}_mask", mask, x.shape[:2])
-            x = torch.where(mask[..., None], x, 0.0)
+    def embed(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Scale a sequence (batch, time, dim), add positions, drop."""
+        x = x if mask is None else torch.where(mask[..., None], x, 0.0)
         return self.dropout(math.sqrt(self.dim) * x + self.positions(x, mask))
 
     def positions(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -228,20 +230,30 @@ class MultimodalTransformer(nn.Module):
             batch = shape[0]
             if masks is not None:
                 _check.check_mask(owner, f"masks[{name!r}]", masks[name], shape[:2])
-        reinforced: dict[str, Tensor] = {}
+        pairs = [(source, target) for target in self.names for source in self.names if source != target]
+        transformers = [cast(CrossmodalTransformer, self.reinforce[target][source]) for source, target in pairs]  # pyright: ignore
+        columns = [[features[target] for _, target in pairs], [features[source] for source, _ in pairs]]
+        if masks is not None:
+            columns += [[masks[target] for _, target in pairs], [masks[source] for source, _ in pairs]]
         weights: dict[tuple[str, str], list[Tensor]] = {}
-        for target in self.names:
-            mask = None if masks is None else masks[target]
+        if return_attention:
             parts: list[Tensor] = []
-            for source, transformer in cast(nn.ModuleDict, self.reinforce[target]).items():
-                source_mask = None if masks is None else masks[source]
-                part = transformer(features[target], features[source], mask, source_mask, return_attention)
-                if return_attention:
-                    part, weights[source, target] = part
+            for pair, transformer, *inputs in zip(pairs, transformers, *columns, strict=True):
+                part, weights[pair] = transformer(*inputs, return_attention=True)
                 parts.append(part)
-            together = torch.cat(parts, dim=-1)  # (batch, time, (nodes - 1) * dim)
-            reinforced[target] = self.memory[target](together, target_mask=mask) if self.memory else together
-        return (reinforced, weights) if return_attention else reinforced
+        else:
+            parts = run_together(transformers, *columns)
+        num_sources = len(self.names) - 1
+        together = {
+            target: torch.cat(parts[n * num_sources : (n + 1) * num_sources], dim=-1)  # (batch, time, sources * dim)
+            for n, target in enumerate(self.names)
+        }
+        if self.memory:
+            memories = [cast(CrossmodalTransformer, self.memory[name]) for name in self.names]
+            mask_list = None if masks is None else [masks[name] for name in self.names]
+            reinforced = run_together(memories, [*together.values()], target_masks=mask_list)
+            together = dict(zip(self.names, reinforced, strict=True))
+        return (together, weights) if return_attention else together
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``; the transformers inside show theirs."""

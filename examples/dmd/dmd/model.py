@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gdkit import CrossmodalTransformer, DecoupledEncoder, DecoupledOutput, MultimodalTransformer
+from gdkit.stacking import run_together
 
 from .front import Front
 from .layers import FeatureFusion, ResidualHead, SequenceProjection
@@ -115,8 +116,9 @@ class DMD(nn.Module):
         private = encoded if decoupled is None else decoupled.private
 
         shared_features = {name: self.shared_readout[name](shared[name], masks[name]) for name in self.names}
-        deepened = {name: self.joint[name](shared[name], target_mask=masks[name]) for name in self.names}
-        joint = [self.joint_readout[name](deepened[name], masks[name]) for name in self.names]
+        ordered = [[part[name] for name in self.names] for part in (shared, masks)]
+        deepened = run_together([self.joint[name] for name in self.names], ordered[0], target_masks=ordered[1])
+        joint = [self.joint_readout[name](x, masks[name]) for name, x in zip(self.names, deepened, strict=True)]
         joint = torch.cat(joint, dim=-1)  # (batch, modality * dim)
         reinforced = private if self.multimodal is None else self.multimodal(private, masks)
         private_features = {name: self.private_readout[name](reinforced[name], masks[name]) for name in self.names}

@@ -60,17 +60,6 @@ class ReleasedTransformer(CrossmodalTransformer):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def last_step(self, x: Tensor) -> Tensor:
-        """Self-attention's result at the last step, (batch, dim): the last block asks with that step alone.
-
-        It comes after all others, so no band hides one from it.
-        """
-        x = self._embed("target", x, None)
-        for layer in self.layers[:-1]:
-            x, _ = layer(x, None, {"band": self.band}, False)
-        x, _ = self.layers[-1](x[:, -1:], x, {}, False)
-        return self.norm(x[:, 0])
-
     def positions(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Sinusoids of each step's number, and zeros where the first channel is exactly 0."""
         positions = super().positions(x, mask)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gdkit import DecoupledEncoder, DecoupledOutput
+from gdkit.stacking import run_together
 
 from .released_layers import FixedLength, ReleasedHead, ReleasedTransformer
 
@@ -184,11 +185,17 @@ class ReleasedNetwork(nn.Module):
         flat = {name: shared[name].flatten(1) for name in NAMES}  # (batch, steps * dim)
         of_shared = {name: self.shared_heads[name](flat[name]) for name in NAMES}
 
-        joint = torch.cat([self.joint[name].last_step(shared[name]) for name in NAMES], dim=-1)  # (batch, 3 * dim)
-        last_steps: dict[str, Tensor] = {}
-        for target, transformers in self.reinforce.items():
-            answers = [transformer(private[target], private[source]) for source, transformer in transformers.items()]
-            last_steps[target] = self.memory[target].last_step(torch.cat(answers, dim=-1))  # (batch, 2 * dim)
+        deepened = run_together([*self.joint.values()], [*shared.values()], last_step=True)
+        joint = torch.cat(deepened, dim=-1)  # (batch, 3 * dim)
+        pairs = [(target, source) for target, sources in SOURCES.items() for source in sources]
+        answers = run_together(
+            [self.reinforce[target][source] for target, source in pairs],
+            [private[target] for target, _ in pairs],
+            [private[source] for _, source in pairs],
+        )
+        answered = [torch.cat(answers[2 * n : 2 * n + 2], dim=-1) for n in range(len(NAMES))]  # (batch, time, 2 * dim)
+        remembered = run_together([self.memory[name] for name in SOURCES], answered, last_step=True)
+        last_steps = dict(zip(SOURCES, remembered, strict=True))
         of_private = {name: self.private_heads[name](last_steps[name]) for name in NAMES}
 
         parts = [(last_steps[name], self.gates[name](last_steps[name])) for name in NAMES]
