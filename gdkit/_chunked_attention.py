@@ -25,11 +25,12 @@ def chunked_attention(query: Tensor, key: Tensor, value: Tensor, hidden: Hidden,
     Backward draws the dropout again and, unless they are few, computes the weights again. Keys that no row of a chunk
     can see, by the band or, on a CPU, by their sample's length, are left out.
     """
-    shown = hidden.shown_keys(key.shape[2])
     # Time comes last: a product whose result is as narrow as a head is five times faster when it is that high instead.
     rows = [x.transpose(2, 3).flatten(0, 1) for x in (query, key, value)]  # (batch * heads, head_dim, time)
     with torch.autocast(query.device.type, enabled=False):  # backward, which computes the weights again, has none
-        result = _ChunkedAttention.apply(*rows, shown, hidden.band, query.shape[-1] ** -0.5, dropout)  # pyright: ignore
+        result = _ChunkedAttention.apply(  # pyright: ignore
+            *rows, hidden.shown_keys, hidden.band, query.shape[-1] ** -0.5, dropout
+        )
     return cast(Tensor, result).view(*query.shape[:2], query.shape[3], query.shape[2]).transpose(2, 3)
 
 

@@ -23,15 +23,10 @@ def sdpa_attention(query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, dr
     """
     width = query.shape[-1]
     missing = -width % WIDTH_MULTIPLE.get(query.device.type, 1)
-    shown = hidden.shown_keys(key.shape[2])
+    shown = hidden.shown_keys
     has_spare = missing > 0
     causal = isinstance(hidden.band, int) and hidden.band == 0 and (shown is None or has_spare)
-    mask = None if causal else hidden.shown_pairs(query.shape[2], key.shape[2], query.device)
-    if shown is not None and not has_spare:
-        keys = shown[:, None, None, :]
-        mask = keys if mask is None else mask & keys
-    if mask is not None:  # a softmax over nothing is NaN on some kernels
-        mask = mask | ~mask.any(dim=-1, keepdim=True)
+    mask = None if causal else hidden.shown_by_band if has_spare else hidden.shown
     if shown is not None and has_spare:
         bias = (~shown).to(key.dtype) * (torch.finfo(key.dtype).min / 4)
         bias = bias[:, None, :, None].expand(*key.shape[:3], 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdkit import _check
-from gdkit.attention import attention, attention_with_weights
+from gdkit._hidden import Hidden
+from gdkit.attention import attend, attend_with_weights
 
 
 def sinusoidal_positions(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -80,7 +80,7 @@ class CrossmodalLayer(nn.Module):
         self,
         x: Tensor,
         source: Tensor | None,
-        hidden: dict[str, Any],
+        hidden: Hidden,
         need_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """The block's result, and the attention weights where asked for; ``hidden`` is what attention hides."""
@@ -97,10 +97,11 @@ class CrossmodalLayer(nn.Module):
         split = "batch time (heads width) -> batch heads time width"
         query, key, value = (rearrange(part, split, heads=self.num_heads) for part in (query, key, value))
         dropout = self.attention_dropout if self.training else 0.0
-        attend = attention_with_weights if need_weights else attention
-        result = attend(query, key, value, **hidden, dropout=dropout)
-        attended, weights = result if isinstance(result, tuple) else (result, None)
+        if need_weights:
+            attended, weights = attend_with_weights(query, key, value, hidden, dropout)
+        else:
+            attended, weights = attend(query, key, value, hidden, dropout), None
         merged = rearrange(attended, "batch heads time width -> batch time (heads width)")
         x = x + self.dropout(self.out_projection(merged))
-        hidden = self.dropout(F.relu(self.expand(self.feedforward_norm(x))))
-        return x + self.dropout(self.contract(hidden)), weights
+        inner = self.dropout(F.relu(self.expand(self.feedforward_norm(x))))
+        return x + self.dropout(self.contract(inner)), weights

@@ -71,20 +71,26 @@ def attention(
     """
     _check.check_choice("attention", "backend", backend, BACKENDS)
     _check_heads(query, key, value)
-    hidden = check_hidden(query.shape[0], key.shape[2], key_lengths, query_lengths, key_mask, band)
+    hidden = check_hidden(query, key, key_lengths, query_lengths, key_mask, band)
     _check.check_fraction("attention", "dropout", dropout)
+    return attend(query, key, value, hidden, dropout, backend)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, dropout: float = 0.0, backend: str = "auto"
+) -> Tensor:
+    """:func:`attention` with what it hides already checked, which several layers may share."""
     chosen = choose_backend(backend, query, key, dropout)
     if chosen == "reference":
-        return _with_weights(query, key, value, hidden, dropout)[0]
+        return attend_with_weights(query, key, value, hidden, dropout)[0]
     if key.shape[2] == 0 or query.shape[2] == 0:  # a sum over no key: zeros that are still on the graph
         return query @ key.transpose(-2, -1) @ value
     if chosen == "triton":
-        return fused_attention(query, key, value, *hidden, dropout)
-    shown = hidden.shown_keys(key.shape[2])
-    hidden = hidden._replace(key_lengths=None, key_mask=shown)  # said once, for all that ask from here on
+        hiding = (hidden.key_lengths, hidden.query_lengths, hidden.key_mask, hidden.band)
+        return fused_attention(query, key, value, *hiding, dropout)
     compute = chunked_attention if chosen == "chunked" else sdpa_attention
     result = compute(query, key, value, hidden, dropout)
-    sees = hidden.seeing_queries(query.shape[2], shown, query.device)
+    sees = hidden.seeing_queries
     return result if sees is None else torch.where(sees[:, None, :, None], result, 0.0)
 
 
@@ -187,16 +193,18 @@ def attention_with_weights(
 ) -> tuple[Tensor, Tensor]:
     """:func:`attention` on the plain path, with its weights (batch, heads, query, key) before dropout as well."""
     _check_heads(query, key, value)
-    hidden = check_hidden(query.shape[0], key.shape[2], key_lengths, query_lengths, key_mask, band)
+    hidden = check_hidden(query, key, key_lengths, query_lengths, key_mask, band)
     _check.check_fraction("attention", "dropout", dropout)
-    return _with_weights(query, key, value, hidden, dropout)
+    return attend_with_weights(query, key, value, hidden, dropout)
 
 
-def _with_weights(query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, dropout: float) -> tuple[Tensor, Tensor]:
+def attend_with_weights(
+    query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """:func:`attention_with_weights` with what it hides already checked."""
     scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5  # (batch, heads, query, key)
-    shown = hidden.shown_keys(key.shape[2])
-    pairs = hidden.shown_pairs(query.shape[2], key.shape[2], query.device)
-    visible = [mask for mask in (pairs, None if shown is None else shown[:, None, None, :]) if mask is not None]
+    shown = None if hidden.shown_keys is None else hidden.shown_keys[:, None, None, :]
+    visible = [mask for mask in (hidden.shown_pairs, shown) if mask is not None]
     for mask in visible:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(dim=-1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gdkit import _check
-from gdkit._masking import real_lengths
+from gdkit._hidden import hidden_by_masks
 from gdkit._transformer_layer import CrossmodalLayer, check_sequences, sinusoidal_positions
 from gdkit.stacking import run_together
 
@@ -103,18 +103,12 @@ class CrossmodalTransformer(nn.Module):
         x = self.embed(target, target_mask)
         keys = None if source is None else self.embed(source, source_mask)
         key_mask = target_mask if source is None else source_mask
-        hidden = {
-            "key_mask": key_mask,
-            "key_lengths": None if key_mask is None else real_lengths(key_mask),
-            "query_lengths": None if target_mask is None else real_lengths(target_mask),
-            "band": self.band,
-        }
+        hidden = hidden_by_masks(x, x if keys is None else keys, target_mask, key_mask, self.band)
         collected: list[Tensor] = []
         for depth, layer in enumerate(self.layers):
             if last_step and depth == self.num_layers - 1:  # one query, which stands at the end
                 keys = x if keys is None else keys
-                band = None if self.band is None else self.band + x.shape[1] - 1
-                x, hidden = x[:, -1:], hidden | {"band": band, "query_lengths": None}
+                x, hidden = x[:, -1:], hidden.at_last_query()
                 target_mask = None if target_mask is None else target_mask[:, -1:]
             x, weights = layer(x, keys, hidden, return_attention)
             if weights is not None:
@@ -243,17 +237,14 @@ class MultimodalTransformer(nn.Module):
                 parts.append(part)
         else:
             parts = run_together(transformers, *columns)
-        num_sources = len(self.names) - 1
-        together = {
-            target: torch.cat(parts[n * num_sources : (n + 1) * num_sources], dim=-1)  # (batch, time, sources * dim)
-            for n, target in enumerate(self.names)
-        }
+        step = len(self.names) - 1
+        reinforced = [torch.cat(parts[n : n + step], dim=-1) for n in range(0, len(parts), step)]
         if self.memory:
             memories = [cast(CrossmodalTransformer, self.memory[name]) for name in self.names]
-            mask_list = None if masks is None else [masks[name] for name in self.names]
-            reinforced = run_together(memories, [*together.values()], target_masks=mask_list)
-            together = dict(zip(self.names, reinforced, strict=True))
-        return (together, weights) if return_attention else together
+            target_masks = None if masks is None else [masks[name] for name in self.names]
+            reinforced = run_together(memories, reinforced, target_masks=target_masks)
+        named = dict(zip(self.names, reinforced, strict=True))  # each (batch, time, (nodes - 1) * dim)
+        return (named, weights) if return_attention else named
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``; the transformers inside show theirs."""

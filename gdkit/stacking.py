@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -11,10 +11,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdkit._masking import real_lengths
+from gdkit._hidden import Hidden, hidden_by_masks
 from gdkit._stacked_weights import StackedWeights, normalised
 from gdkit._transformer_layer import CrossmodalLayer, check_sequences
-from gdkit.attention import attention
+from gdkit.attention import attend
 
 if TYPE_CHECKING:
     from gdkit.crossmodal import CrossmodalTransformer
@@ -117,25 +117,26 @@ def _run(tasks: Sequence[_Task], last_step: bool) -> tuple[Tensor, ...]:
     first = tasks[0].transformer
     x, mask = _embed([task.target for task in tasks], [task.target_mask for task in tasks], first)
     weights = StackedWeights([task.transformer for task in tasks])
-    keys_and_values = None
-    key_mask = mask
+    sources, source_mask, keys_and_values = x, mask, None
     if tasks[0].source is not None:
-        sources, key_mask = _embed(
-            [cast(Tensor, task.source) for task in tasks], [task.source_mask for task in tasks], first
-        )
+        masks = [task.source_mask for task in tasks]
+        sources, source_mask = _embed([cast(Tensor, task.source) for task in tasks], masks, first)
         keys_and_values = weights.keys_and_values(normalised(sources))
-    attend = _attention_of(tasks, mask, key_mask)
+    runs: list[_Run] = _runs(tasks, (x, sources, mask, source_mask))
     dropout = _first_layer(first).dropout
     for depth in range(first.num_layers):
         last = last_step and depth == first.num_layers - 1
         normed = normalised(x)
-        x, asking = (x[:, :, -1:], normed[:, :, -1:]) if last else (x, normed)
+        asking = normed
+        if last:  # one query, which stands at the end
+            x, asking = x[:, :, -1:], normed[:, :, -1:]
+            runs = [_Run(run.tasks, run.hidden.at_last_query(), run.dropout) for run in runs]
         if keys_and_values is None and not last:
             query, key, value = weights.heads("all", depth, normed)
         else:
             (query,) = weights.heads("query", depth, asking)
             key, value = weights.heads("both", depth, normed) if keys_and_values is None else keys_and_values[depth]
-        x = x + dropout(weights.linear("out", depth, attend(query, key, value, last)))
+        x = x + dropout(weights.linear("out", depth, _attend(query, key, value, runs)))
         hidden = dropout(F.relu(weights.linear("expand", depth, normalised(x))))
         x = x + dropout(weights.linear("contract", depth, hidden))
     x = weights.final_norm(normalised(x))
@@ -154,36 +155,35 @@ def _embed(
     return transformer.embed(x.flatten(0, 1), folded).view(x.shape), mask
 
 
-def _attention_of(
-    tasks: Sequence[_Task], mask: Tensor | None, key_mask: Tensor | None
-) -> Callable[[Tensor, Tensor, Tensor, bool], Tensor]:
-    """Attention of all tasks, (task, batch, time, dim): one call for each run of tasks that attend alike."""
-    key_lengths, lengths = (
-        None if each is None else real_lengths(each.flatten(0, 1)).view(each.shape[:2]) for each in (key_mask, mask)
-    )
+class _Run(NamedTuple):
+    """Neighbouring tasks whose attention is one call."""
+
+    tasks: slice
+    hidden: Hidden
+    dropout: float
+
+
+def _runs(tasks: Sequence[_Task], sequences: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> list[_Run]:
+    """The runs among tasks in the order of ``attends_alike``, of sequences and masks as in :func:`hidden_by_masks`."""
     starts = [n for n, task in enumerate(tasks) if n == 0 or task.attends_alike() != tasks[n - 1].attends_alike()]
+    runs: list[_Run] = []
+    for start, stop in zip(starts, [*starts[1:], len(tasks)], strict=True):
+        transformer, run = tasks[start].transformer, slice(start, stop)
+        target, source, *masks = (None if x is None else x[run].flatten(0, 1) for x in sequences)
+        hidden = hidden_by_masks(cast(Tensor, target), cast(Tensor, source), masks[0], masks[1], transformer.band)
+        dropout = _first_layer(transformer).attention_dropout if transformer.training else 0.0
+        runs.append(_Run(run, hidden, dropout))
+    return runs
 
-    def attend(query: Tensor, key: Tensor, value: Tensor, last: bool) -> Tensor:
-        parts: list[Tensor] = []
-        for start, stop in zip(starts, [*starts[1:], len(tasks)], strict=True):
-            transformer, run = tasks[start].transformer, slice(start, stop)
-            dropout, band = _first_layer(transformer).attention_dropout, transformer.band
 
-            def of_run(x: Tensor | None, run: slice = run) -> Tensor | None:
-                return None if x is None else x[run].flatten(0, 1)
-
-            part = attention(
-                *(x[run].flatten(0, 1) for x in (query, key, value)),
-                key_lengths=of_run(key_lengths),
-                query_lengths=None if last else of_run(lengths),
-                key_mask=of_run(key_mask),
-                band=band if band is None or not last else band + tasks[0].target.shape[1] - 1,
-                dropout=dropout if transformer.training else 0.0,
-            )
-            parts.append(rearrange(part, "(t b) h q w -> t b q (h w)", t=stop - start))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
-
-    return attend
+def _attend(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[_Run]) -> Tensor:
+    """Attention of all tasks, each (task, batch, heads, time, head_dim), to (task, batch, time, dim)."""
+    parts: list[Tensor] = []
+    for run, hidden, dropout in runs:
+        heads = [x[run].flatten(0, 1) for x in (query, key, value)]
+        split = "(task batch) heads time width -> task batch time (heads width)"
+        parts.append(rearrange(attend(heads[0], heads[1], heads[2], hidden, dropout), split, batch=query.shape[1]))
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _first_layer(transformer: CrossmodalTransformer) -> CrossmodalLayer:
