@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 # Comparisons up to which a table of them is faster than a sort. A GPU's launches cost more than its comparisons.
-DENSE_ON_CPU, DENSE_ON_GPU = 2**17, 2**24
+DENSE_ON_CPU, DENSE_ON_GPU = 2**20, 2**24
 CHUNK = 2**22  # entries of `below` handled by one sort, for at most so many int64 places at a time
 
 
@@ -23,7 +23,7 @@ def hinge_counts(below: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
         return sorted_counts(below, above)
     if below.numel() * above.shape[1] <= (DENSE_ON_GPU if below.is_cuda else DENSE_ON_CPU):
         return dense_counts(below, above)
-    rows = max(1, CHUNK // below.shape[1])
+    rows = max(1, CHUNK // max(1, below.shape[1]))
     parts = [sorted_counts(below[i : i + rows], above[i : i + rows]) for i in range(0, len(below), rows)]
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -32,9 +33,14 @@ def mean_triplet_hinge(
         # A NaN label is in no triplet, but 0 * NaN would still poison the sum.
         values = torch.nan_to_num(label_values.detach()).to(_summing_dtype(features))
         margins = margin * (values[:, None] - values).abs()  # (batch, batch)
-    with torch.autocast(features.device.type, enabled=False):  # backward has none either
+    with _without_autocast(features):
         results = _MeanTripletHinge.apply(features, labels.detach(), margin, real, margins)  # pyright: ignore
     return cast(tuple[Tensor, ...], results)[0]
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Similarities and their sums in the dtype that they have; tensors without values have no autocast to turn off."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def _summing_dtype(features: Tensor) -> torch.dtype:
@@ -53,22 +59,22 @@ def _directions(features: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def _roles(labels: Tensor, real: Tensor | None, num_nodes: int) -> tuple[Tensor, Tensor]:
     """Whether a pair is an anchor's positive, (pair, pair), and its negative, (batch, node, batch)."""
+    sizes = labels.shape[0], num_nodes
     labels = labels.repeat_interleave(num_nodes)  # (pair,)
     positive = labels[:, None] == labels  # (pair, pair)
     if real is None:
-        negative = ~_own_node(positive, num_nodes)
+        negative = ~_own_node(positive, *sizes)
     else:
         real = real.flatten()  # (pair,)
         both_real = real[:, None] & real  # (pair, pair)
-        negative = _own_node(both_real, num_nodes) > _own_node(positive, num_nodes)
+        negative = _own_node(both_real, *sizes) > _own_node(positive, *sizes)
         positive = positive & both_real
-    _own_node(positive, num_nodes).fill_(False)
+    _own_node(positive, *sizes).fill_(False)
     return positive, negative
 
 
-def _own_node(matrix: Tensor, num_nodes: int) -> Tensor:
+def _own_node(matrix: Tensor, batch: int, num_nodes: int) -> Tensor:
     """What a matrix (pair, pair) says of the anchor's own node: a view of (batch, node, batch)."""
-    batch = matrix.shape[0] // num_nodes
     return matrix.view(batch, num_nodes, batch, num_nodes).diagonal(dim1=1, dim2=3).transpose(1, 2)
 
 
@@ -83,10 +89,10 @@ class _MeanTripletHinge(torch.autograd.Function):
 
         Pair p is node p % nodes of sample p // nodes.
         """
-        num_nodes = features.shape[1]
+        batch, num_nodes, _ = features.shape
         units, inverse = _directions(features, real)
         bounds = units @ units.T  # (pair, pair): of positives, just their similarity
-        own_node = _own_node(bounds, num_nodes)  # (batch, node, batch)
+        own_node = _own_node(bounds, batch, num_nodes)  # (batch, node, batch)
         own_node += margin if margins is None else margins[:, None]
         positive, negative = _roles(labels, real, num_nodes)
         gradient, of_negatives = hinge_counts(
@@ -94,7 +100,7 @@ class _MeanTripletHinge(torch.autograd.Function):
             torch.where(negative, own_node, -torch.inf).flatten(0, 1),  # (pair, batch)
         )
         gradient.neg_()
-        _own_node(gradient, num_nodes).copy_(of_negatives.view(negative.shape))
+        _own_node(gradient, batch, num_nodes).copy_(of_negatives.view(negative.shape))
         total = torch.dot(gradient.flatten(), bounds.flatten())
         num_negatives = negative.sum(-1, dtype=total.dtype).flatten()  # (pair,)
         count = torch.dot(positive.sum(-1, dtype=total.dtype), num_negatives).clamp(min=1)  # |S|
@@ -116,7 +122,8 @@ class _MeanTripletHinge(torch.autograd.Function):
         features, real, gradient, units, inverse, count = ctx.saved_tensors
         if torch.is_grad_enabled():  # this gradient is differentiated in turn, and these depend on the features
             units, inverse = _directions(features, real)
-        of_units = (gradient + gradient.T) @ units  # (pair, dim)
-        along = torch.bmm(of_units[:, None], units[:, :, None])[:, 0]  # (pair, 1)
+        with _without_autocast(units):
+            of_units = (gradient + gradient.T) @ units  # (pair, dim)
+            along = torch.bmm(of_units[:, None], units[:, :, None])[:, 0]  # (pair, 1)
         across = torch.addcmul(of_units, along, units, value=-1) * (inverse * (grad / count))
         return across.view(features.shape).to(features.dtype), None, None, None, None
