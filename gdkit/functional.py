@@ -191,11 +191,12 @@ def triplet_margin_loss(
     _check.check_positive(owner, "margin", margin, zero=True)
     for argument, given in (("labels", labels), ("label_values", labels if label_values is None else label_values)):
         _check.check_shape(owner, argument, given, features.shape[:1])
-    real = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+    real = None
     if node_mask is not None:
         real = _check.check_mask(owner, "node_mask", node_mask, features.shape[:2])
     if sample_mask is not None:
-        real = real & _check.check_mask(owner, "sample_mask", sample_mask, features.shape[:1])[:, None]
+        labelled = _check.check_mask(owner, "sample_mask", sample_mask, features.shape[:1])[:, None]
+        real = labelled.expand(features.shape[:2]) if real is None else real & labelled
     return mean_triplet_hinge(features, labels, margin, real, label_values)
 
 
