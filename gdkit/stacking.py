@@ -116,7 +116,7 @@ def _run(tasks: Sequence[_Task], last_step: bool) -> tuple[Tensor, ...]:
     """(batch, time, dim) of each task, or (batch, dim) with ``last_step``, of tasks that are alike."""
     first = tasks[0].transformer
     x, mask = _embed([task.target for task in tasks], [task.target_mask for task in tasks], first)
-    weights = StackedWeights([task.transformer for task in tasks])
+    weights = StackedWeights([task.transformer for task in tasks], crossed=tasks[0].source is not None)
     sources, source_mask, keys_and_values = x, mask, None
     if tasks[0].source is not None:
         masks = [task.source_mask for task in tasks]
@@ -130,12 +130,11 @@ def _run(tasks: Sequence[_Task], last_step: bool) -> tuple[Tensor, ...]:
         asking = normed
         if last:  # one query, which stands at the end
             x, asking = x[:, :, -1:], normed[:, :, -1:]
-            runs = [_Run(run.tasks, run.hidden.at_last_query(), run.dropout) for run in runs]
-        if keys_and_values is None and not last:
-            query, key, value = weights.heads("all", depth, normed)
+            runs = [_Run(run.size, run.hidden.at_last_query(), run.dropout) for run in runs]
+        if keys_and_values is None:
+            query, key, value = weights.all_heads(depth, normed, asking)
         else:
-            (query,) = weights.heads("query", depth, asking)
-            key, value = weights.heads("both", depth, normed) if keys_and_values is None else keys_and_values[depth]
+            query, (key, value) = weights.queries(depth, asking), keys_and_values[depth]
         x = x + dropout(weights.linear("out", depth, _attend(query, key, value, runs)))
         hidden = dropout(F.relu(weights.linear("expand", depth, normalised(x))))
         x = x + dropout(weights.linear("contract", depth, hidden))
@@ -158,7 +157,7 @@ def _embed(
 class _Run(NamedTuple):
     """Neighbouring tasks whose attention is one call."""
 
-    tasks: slice
+    size: int
     hidden: Hidden
     dropout: float
 
@@ -172,17 +171,20 @@ def _runs(tasks: Sequence[_Task], sequences: tuple[Tensor, Tensor, Tensor | None
         target, source, *masks = (None if x is None else x[run].flatten(0, 1) for x in sequences)
         hidden = hidden_by_masks(cast(Tensor, target), cast(Tensor, source), masks[0], masks[1], transformer.band)
         dropout = _first_layer(transformer).attention_dropout if transformer.training else 0.0
-        runs.append(_Run(run, hidden, dropout))
+        runs.append(_Run(stop - start, hidden, dropout))
     return runs
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[_Run]) -> Tensor:
     """Attention of all tasks, each (task, batch, heads, time, head_dim), to (task, batch, time, dim)."""
+    sizes = [run.size for run in runs]
     parts: list[Tensor] = []
-    for run, hidden, dropout in runs:
-        heads = [x[run].flatten(0, 1) for x in (query, key, value)]
+    for run, *heads in zip(runs, *(torch.split(x, sizes) for x in (query, key, value)), strict=True):
+        folded = [part.flatten(0, 1) for part in heads]
         split = "(task batch) heads time width -> task batch time (heads width)"
-        parts.append(rearrange(attend(heads[0], heads[1], heads[2], hidden, dropout), split, batch=query.shape[1]))
+        parts.append(
+            rearrange(attend(folded[0], folded[1], folded[2], run.hidden, run.dropout), split, batch=query.shape[1])
+        )
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
