@@ -18,12 +18,15 @@ def sinusoidal_positions(x: Tensor, mask: Tensor | None) -> Tensor:
     """Sines, then cosines, of each step's number among the real ones, counted from 1: padding moves nothing."""
     half = x.shape[-1] // 2
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32  # 16 bits cannot count past 256 or 2048
-    steps = torch.ones(1, x.shape[1], dtype=dtype, device=x.device) if mask is None else mask.to(dtype)
-    position = steps.cumsum(dim=1)  # (batch or 1, time)
+    if mask is None:
+        position = torch.arange(1, x.shape[1] + 1, dtype=dtype, device=x.device)[None]
+    else:
+        position = mask.cumsum(dim=1, dtype=dtype)
     index = torch.arange(half, dtype=dtype, device=x.device)
     frequency = torch.exp(index * (-math.log(10000.0) / max(half - 1, 1)))
     angle = position[..., None] * frequency  # (batch or 1, time, half)
-    return F.pad(torch.cat([angle.sin(), angle.cos()], dim=-1), (0, x.shape[-1] - 2 * half)).to(x.dtype)
+    positions = torch.cat([angle.sin(), angle.cos()], dim=-1).to(x.dtype)
+    return positions if x.shape[-1] == 2 * half else F.pad(positions, (0, 1))
 
 
 def check_sequences(

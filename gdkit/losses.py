@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -130,7 +130,7 @@ class SoftOrthogonalityLoss(nn.Module):
     def forward(self, shared: Nodes, private: Nodes, masks: Nodes | None = None) -> Tensor:
         """Sum over the nodes."""
         nodes = _per_node("SoftOrthogonalityLoss", shared=shared, private=private, masks=masks)
-        return torch.stack([GF.soft_orthogonality(x, y, self.kind, mask) for x, y, mask in nodes]).sum()
+        return _sum_of(lambda x, y, mask: GF.soft_orthogonality(x, y, self.kind, mask), nodes)
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""
@@ -156,7 +156,15 @@ class ReconstructionLoss(nn.Module):
     def forward(self, x: Nodes, x_hat: Nodes, masks: Nodes | None = None) -> Tensor:
         """Sum over the nodes."""
         nodes = _per_node("ReconstructionLoss", x=x, x_hat=x_hat, masks=masks)
-        return torch.stack([GF.reconstruction_loss(a, b, mask) for a, b, mask in nodes]).sum()
+        return _sum_of(GF.reconstruction_loss, nodes)
+
+
+def _sum_of(loss: Callable[[Tensor, Tensor, Tensor | None], Tensor], nodes: list[tuple[Any, ...]]) -> Tensor:
+    """The sum over the nodes of a mean over what each holds; where all hold as much, it is one mean."""
+    if all(mask is None and x.shape == nodes[0][0].shape for x, _, mask in nodes):
+        x, y = (torch.stack(part) for part in list(zip(*nodes, strict=True))[:2])  # (node, ...)
+        return len(nodes) * loss(x, y, None)
+    return torch.stack([loss(*parts) for parts in nodes]).sum()
 
 
 def _per_node(owner: str, **arguments: Nodes | None) -> list[tuple[Any, ...]]:

@@ -69,7 +69,7 @@ def run_together(
                 f"run_together: {argument} must hold one for each of {number} transformers, got {len(column)}"
             )
     tasks = [_Task(*cast(Any, parts)) for parts in zip(transformers, *columns, strict=True)]
-    stacked = number > 0 and targets[0].is_cuda if stacked is None else stacked
+    stacked = number > 0 and _pays(targets[0]) if stacked is None else stacked
     groups: dict[Any, list[int]] = {}
     for number, task in enumerate(tasks):
         alone = not stacked or not _is_plain(task.transformer)
@@ -186,6 +186,11 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[_Run]) -> 
             rearrange(attend(folded[0], folded[1], folded[2], run.hidden, run.dropout), split, batch=query.shape[1])
         )
     return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _pays(x: Tensor) -> bool:
+    """Whether launches are what a step waits for where this tensor is."""
+    return x.is_cuda
 
 
 def _first_layer(transformer: CrossmodalTransformer) -> CrossmodalLayer:

@@ -56,6 +56,14 @@ def test_any_modalities_of_any_lengths(count, lengths):
 
 
 @EVERY_OPTION
+def test_stacked_as_on_a_gpu_the_network_is_the_same(options, monkeypatch):
+    model, batch = make_model(**options), make_batch(lengths=((5, 3, 4), (5, 3, 4), (5, 3, 4)))
+    one_by_one = run(model, batch)
+    monkeypatch.setattr("gdkit.stacking._pays", lambda _: True)
+    assert_same(run(model, batch), one_by_one)
+
+
+@EVERY_OPTION
 def test_padding_changes_no_result(options):
     model, batch = make_model(**options), make_batch(lengths=((5, 3, 4), (4, 7, 0), (9, 8, 2)))
     # With pooling, the encoder's sequences have another number of steps than what was padded.

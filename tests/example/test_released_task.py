@@ -38,7 +38,7 @@ def make_task(config=SMALL, **options):
 def test_last_step_is_the_last_of_the_whole_sequence():
     network = make_task().model
     x = torch.randn(2, 6, 4)
-    torch.testing.assert_close(network.joint["vision"].last_step(x), network.joint["vision"](x)[:, -1])
+    torch.testing.assert_close(network.joint["vision"](x, last_step=True), network.joint["vision"](x)[:, -1])
 
 
 def test_a_step_whose_first_channel_is_zero_gets_no_position():
@@ -191,3 +191,16 @@ def test_a_collated_batch_says_which_modalities_a_sample_has():
     present = task(collate(split, list(range(8))))["present"]
     wanted = [[len(split.inputs[name][i]) > 0 for name in NAMES] for i in range(8)]
     assert present.tolist() == wanted
+
+
+@pytest.mark.parametrize("steps", [{}, dict.fromkeys(NAMES, 7)], ids=["unaligned", "aligned"])
+def test_stacked_as_on_a_gpu_the_network_is_the_same(steps, monkeypatch):
+    config = replace(SMALL, num_layers=2, steps=SMALL.steps | steps, kernel_size=dict.fromkeys(NAMES, 2))
+    results = []
+    for stacked in (False, True):
+        monkeypatch.setattr("gdkit.stacking._pays", lambda _, stacked=stacked: stacked)
+        task, batch = make_task(config), make_batch(steps=config.steps)
+        loss = task(batch)["loss"]
+        loss.backward()
+        results.append([loss, *(p.grad for p in task.parameters() if p.grad is not None)])
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)

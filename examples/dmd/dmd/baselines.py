@@ -148,7 +148,8 @@ class BaselineTask(nn.Module):
         loss = terms["task"]
         if out.logits:
             heads = zip(out.logits.values(), out.present.T)
-            terms["nodes"] = torch.stack([task_loss(logits, batch.labels, real) for logits, real in heads]).mean()
+            logits, real = (torch.stack(parts) for parts in zip(*heads, strict=True))  # (head, batch, ...)
+            terms["nodes"] = task_loss(logits, batch.labels, real).mean()
             loss = loss + config.node_weight * terms["nodes"]
         edges: dict[str, Tensor] = {}
         for name, unit in self.units.items():

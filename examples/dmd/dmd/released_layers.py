@@ -28,7 +28,7 @@ class FixedLength(nn.Module):
             raise ValueError(
                 f"released: the network reads at most {self.steps[name]} steps of {name}, got {x.shape[1]}"
             )
-        return F.pad(x, (0, 0, 0, missing))
+        return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
 class ReleasedTransformer(CrossmodalTransformer):

@@ -124,7 +124,7 @@ class ReleasedTask(nn.Module):
         heads = [out.joint_logits, *out.shared_logits.values(), *out.private_logits.values()]
         terms = {
             "task": task_loss(out.output, labels),
-            "nodes": torch.stack([task_loss(logits, labels) for logits in heads]).sum(),
+            "nodes": task_loss(torch.stack(heads), labels).sum(),
             "reconstruction": self.reconstruction(parts.coupled, parts.reconstruction),
             "cycle": self.reconstruction(parts.private, parts.reencoded),
             "margin": self._margin(out.aligned, labels),

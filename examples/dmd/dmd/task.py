@@ -151,7 +151,8 @@ class DMDTask(nn.Module):
         heads = [(out.joint_logits, present.any(dim=1))]
         for logits in (out.shared_logits, out.private_logits):
             heads += [(logits[name], present[:, i]) for i, name in enumerate(names)]
-        terms["nodes"] = torch.stack([task_loss(logits, batch.labels, real) for logits, real in heads]).mean()
+        logits, real = (torch.stack(parts) for parts in zip(*heads, strict=True))  # (head, batch, ...)
+        terms["nodes"] = task_loss(logits, batch.labels, real).mean()
         loss = terms["task"] + config.node_weight * terms["nodes"]
         if out.decoupled is not None:
             parts = out.decoupled
@@ -196,25 +197,32 @@ class DMDTask(nn.Module):
 
 
 def sample_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Absolute error or cross-entropy of each sample, (batch,), and which of them are labelled."""
+    """Absolute error or cross-entropy of each sample, (..., batch), of logits (..., batch, num_outputs) of one head or
+    more, and which samples are labelled, (batch,)."""
     if labels.is_floating_point():
-        return (logits[:, 0] - labels.nan_to_num()).abs(), ~labels.isnan()
-    return F.cross_entropy(logits, labels, ignore_index=-100, reduction="none"), labels != -100
+        return (logits.squeeze(-1) - labels.nan_to_num()).abs(), ~labels.isnan()
+    losses = F.cross_entropy(
+        logits.flatten(0, -2), labels.expand(logits.shape[:-1]).flatten(), ignore_index=-100, reduction="none"
+    )
+    return losses.view(logits.shape[:-1]), labels != -100
 
 
 @torch.no_grad()
 def node_losses(logits: Mapping[str, Tensor], labels: Tensor, present: Tensor) -> Tensor:
     """Loss of each modality's own prediction, (batch, modality); 0 where the sample is unlabelled or lacks it."""
-    pairs = [sample_losses(each, labels) for each in logits.values()]
-    losses, labelled = (torch.stack(part, dim=1) for part in zip(*pairs, strict=True))
-    return torch.where(labelled & present, losses, 0.0)
+    losses, labelled = sample_losses(torch.stack([*logits.values()]), labels)
+    return torch.where(labelled[:, None] & present, losses.T, 0.0)
 
 
 def task_loss(logits: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
-    """Mean absolute error or cross-entropy over the labelled samples that are real; 0 without any."""
+    """Mean absolute error or cross-entropy over the labelled samples that are real; 0 without any.
+
+    Shape:
+        - logits: (..., batch, num_outputs), of one head or more; labels: (batch,); real: (..., batch); returns (...).
+    """
     losses, labelled = sample_losses(logits, labels)
     counted = labelled if real is None else labelled & real
-    return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
+    return torch.where(counted, losses, 0.0).sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)
 
 
 def distillation_unit(
