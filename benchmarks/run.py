@@ -25,7 +25,7 @@ import torch
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.suite.cases import attention, crossmodal, data, gd_unit, step, triplet
-from benchmarks.suite.facts import facts, slug
+from benchmarks.suite.facts import ROOT, facts, slug
 from benchmarks.suite.floors import measure_rates
 from benchmarks.suite.measure import Effort, measure_point
 from benchmarks.suite.plots import draw
@@ -42,6 +42,9 @@ CASES: dict[str, Callable[[Settings], Iterator[Point]]] = {
 }
 
 
+DATA = ROOT.parent / "shared" / "data"  # where it exists
+
+
 def run(settings: Settings, cases: list[str], effort: Effort, path: Path) -> None:
     """Measure the cases, and write all rows after each point; rows that the file has of other cases are kept."""
     kept = [row for row in read(path) if row["case"] not in cases]
@@ -56,6 +59,11 @@ def run(settings: Settings, cases: list[str], effort: Effort, path: Path) -> Non
             print(f"{case} | {point.sweep} | {point.x} | {time.perf_counter() - started:.1f} s", flush=True)
 
 
+def data_folder(arguments: argparse.Namespace) -> Path | None:
+    """Where feature files lie; none in a trial, which is to be short."""
+    return arguments.data_folder if not arguments.quick and arguments.data_folder.is_dir() else None
+
+
 def main() -> None:
     """Parse, measure, write, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,6 +72,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch on the CPU")
     parser.add_argument("--budget", type=float, default=2.0, help="seconds that a point's rounds in a mode may take")
     parser.add_argument("--published", type=Path, help="folder of a clone of the published program (github mdswyz/DMD)")
+    parser.add_argument(
+        "--data-folder", type=Path, default=DATA, help="folder of feature files to measure the loader on"
+    )
     parser.add_argument("--compile", action="store_true", help="also compiled training steps: three minutes for each")
     parser.add_argument("--quick", action="store_true", help="tiny sizes and two rounds on a CPU")
     parser.add_argument("--draw", action="store_true", help="measure nothing: read the CSV")
@@ -73,7 +84,8 @@ def main() -> None:
     cases = arguments.only.split(",")
     if unknown := [case for case in cases if case not in CASES]:
         parser.error(f"--only names {', '.join(unknown)}; there are {', '.join(CASES)}")
-    for folder in (arguments.out, arguments.images):
+    given = [arguments.data_folder] if arguments.data_folder != DATA else []
+    for folder in (arguments.out, arguments.images, *given):
         if not folder.is_dir():
             parser.error(f"no folder {folder}")
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -87,7 +99,9 @@ def main() -> None:
         parser.error(f"--draw reads {path}, which is not there")
     if not arguments.draw:
         effort = Effort(2, 2) if arguments.quick else Effort(budget=arguments.budget)
-        settings = Settings(arguments.device, arguments.quick, arguments.published, arguments.compile)
+        settings = Settings(
+            arguments.device, arguments.quick, arguments.published, arguments.compile, data_folder(arguments)
+        )
         run(settings, cases, effort, path)
     rows = read(path)
     path.with_suffix(".md").write_text(markdown(rows), encoding="utf-8")

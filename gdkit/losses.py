@@ -57,7 +57,8 @@ class TripletMarginLoss(nn.Module):
         elif binning is not None:
             if not isinstance(binning, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"TripletMarginLoss: binning must be None, 'round' or boundaries, got {binning!r}")
-            # Numbers, not a buffer, which would be rounded to the module's dtype.
+            # Numbers, not a buffer, which would be rounded to the module's dtype, and no tensor made of them in every
+            # call, which a GPU would wait for.
             binning = tuple(float(boundary) for boundary in binning)
             if not all(low < high for low, high in pairwise((*binning, math.inf))) or not binning:
                 raise ValueError(f"TripletMarginLoss: binning must be rising boundaries, got {list(binning)}")
@@ -85,11 +86,11 @@ class TripletMarginLoss(nn.Module):
 
     def _classes(self, labels: Tensor) -> Tensor:
         """The class of every label; that of a missing one means nothing."""
-        if self.binning == "round":
+        if isinstance(self.binning, str):  # "round"
             return labels.round()
         if self.binning is not None:
             labels = 1.0 * labels  # integers become floats; floats keep their dtype, which the boundaries take too
-            return torch.bucketize(labels, torch.tensor(self.binning, dtype=labels.dtype, device=labels.device))
+            return torch.stack([labels > boundary for boundary in self.binning]).sum(dim=0)
         if labels.is_floating_point():
             raise TypeError(
                 f"TripletMarginLoss: labels must be integer classes, got {labels.dtype}; "

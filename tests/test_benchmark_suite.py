@@ -48,6 +48,20 @@ def test_every_case_gives_rows(quick):
     assert all(f"### {case}" in next(folder.glob("*.md")).read_text() for case in CASES)
 
 
+def test_the_data_path_is_measured_from_the_command_to_the_last_sample(quick):
+    rows = [row for row in quick[0] if row["case"] == "data"]
+    sweeps = {"command to first step", "file to first batch", "pass over the samples", "training epoch"}
+    assert {row["sweep"] for row in rows} == sweeps
+    seconds = {(row["sweep"], row["x"], row["provider"]): row["seconds"] for row in rows}
+    assert (
+        seconds["command to first step", "synthetic", "examples/dmd"]
+        > seconds["command to first step", "synthetic", "import torch"]
+    )
+    for name in {row["x"] for row in rows if row["sweep"] == "training epoch"}:
+        assert seconds["training epoch", name, "loader alone"] < seconds["training epoch", name, "loader and step"]
+    assert all(row["memory_bytes"] is None for row in rows if row["sweep"] == "command to first step")
+
+
 def test_providers_at_a_point_agree(quick):
     differences = [row["difference"] for row in quick[0] if row["difference"] is not None]
     assert len(differences) > 10

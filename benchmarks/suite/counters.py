@@ -1,4 +1,4 @@
-"""How many operations a call starts, and how often the host would have to wait for a device."""
+"""How many operations a call starts, and how often the host would have to wait for a device, or send it something."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.suite.point import Call
 
@@ -16,19 +17,22 @@ from benchmarks.suite.point import Call
 UNDECLARED_VIEWS = {"aten::_unsafe_view"}
 # By their schemas results of any size; but only boolean indices make it depend on values.
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
+COPIES = {"aten::_to_copy", "aten::copy_"}
 READS_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 class OperationCounter(TorchDispatchMode):
-    """Counts operations that are not views, and those that read values, as they reach the dispatcher.
+    """Counts operations that are not views, those that read values, and those that bring data from the host.
 
     On a GPU an operation is at least one kernel, and one whose result depends on values (``item``, ``nonzero``, boolean
-    indices) makes the host wait. ``tolist`` and ``numpy`` never reach the dispatcher on a CPU and are not counted.
+    indices) makes the host wait. What the host brings are tensors made of Python's numbers or numpy's arrays (lists as
+    indices too), and what lies on another device than the rest. ``tolist`` and ``numpy`` never reach the dispatcher on
+    a CPU and are not counted.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.operations = self.reads = 0
+        self.operations = self.reads = self.copies = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name().split(".")[0]
@@ -38,7 +42,12 @@ class OperationCounter(TorchDispatchMode):
             self.reads += any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])
         elif READS_VALUES & set(func.tags):
             self.reads += 1
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        given = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor)]
+        # A single number on the CPU is no copy: a kernel takes it as an argument.
+        devices = {x.device for x in given if x.dim() > 0 or x.device.type != "cpu" or name in COPIES}
+        self.copies += name == "aten::lift_fresh" or len(devices) > 1
+        return result
 
 
 def count_cpu(call: Call) -> tuple[int, int, Any]:

@@ -49,6 +49,9 @@ def cost_of(call: Call, device: str, is_compiled: bool = False) -> Cost:
         call()  # caches of plans and workspaces fill here
         launches, syncs, _ = count_cuda(call)
         memory, result = peak_cuda(call)
+    elif device == "command":
+        memory = launches = syncs = None
+        result = call()
     elif device == "host":
         launches = syncs = None
         memory, result = peak_host(call)
@@ -123,7 +126,7 @@ def prepare(point: Point, mode: str, device: str) -> tuple[dict[str, Call], dict
 
 def measure_point(case: str, point: Point, device: str, rates: Rates, effort: Effort) -> Iterator[dict[str, Any]]:
     """A row for every mode and provider; the clock's columns come in seconds."""
-    device = "host" if point.on_host else device
+    device = "command" if point.is_command else "host" if point.on_host else device
     clock = clock_of(device)
     for mode, work in point.work.items():
         calls, costs, reasons = prepare(point, mode, device)

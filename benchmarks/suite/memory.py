@@ -18,6 +18,7 @@ KINDS = {
     "cpu": "PyTorch's CPU allocator, by torch.profiler",
     "cuda": "torch.cuda.max_memory_allocated",
     "host": "PyTorch's CPU allocator, by torch.profiler, and numpy's arrays, by tracemalloc: the sum of both peaks",
+    "command": "not measured: a process of its own",
 }
 
 

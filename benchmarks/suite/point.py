@@ -27,12 +27,14 @@ class Settings(NamedTuple):
         quick: tiny sizes, to see that everything runs.
         published: folder of a clone of the published DMD program; None: there is none.
         compiles: also measure compiled training steps.
+        data: folder with feature files to measure the loader on; None: there is none.
     """
 
     device: str
     quick: bool = False
     published: Path | None = None
     compiles: bool = False
+    data: Path | None = None
 
 
 class Work(NamedTuple):
@@ -68,6 +70,7 @@ class Point(NamedTuple):
         samples: how many samples a call handles, for rates; 0: a rate says nothing here.
         compiled: providers that torch.compile has made, whose operations nothing counts on a CPU.
         on_host: nothing here runs on a GPU or in PyTorch's operations.
+        is_command: a call is a process of its own, of which only the time is known.
     """
 
     sweep: str
@@ -79,6 +82,7 @@ class Point(NamedTuple):
     samples: int = 0
     compiled: frozenset[str] = frozenset()
     on_host: bool = False
+    is_command: bool = False
 
 
 def skipped(reason: str) -> Provider:

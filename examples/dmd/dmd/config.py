@@ -46,6 +46,8 @@ class RunConfig:
         device: "auto" takes a GPU where there is one.
         precision: "no" (float32), "bf16" or "fp16".
         num_workers: processes that load data.
+        graph: on CUDA, replay each training step as one CUDA graph; every batch is then padded to the longest sample of
+            the split. Where that cannot be, training says why, and goes on without.
         pictures: draw the pictures of the finished run.
         model: size and parts of the network.
         objective: weights of the losses.
@@ -75,6 +77,7 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["no", "bf16", "fp16"] = "no"
     num_workers: int = 0
+    graph: bool = False
     pictures: bool = True
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: TaskConfig = field(default_factory=TaskConfig)

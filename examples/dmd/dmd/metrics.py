@@ -8,26 +8,14 @@ from __future__ import annotations
 
 import threading
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, MetricCollection
 
-from .metric_parts import (
-    Correlation,
-    accuracy,
-    applied,
-    binned,
-    clipped,
-    double,
-    f1,
-    is_nonnegative,
-    is_positive,
-    is_positive_or_ignored,
-    rounded,
-)
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 SELECTION = {"mosi": ("mae", "min"), "sims": ("mae", "min"), "accuracy": ("accuracy", "max")}
 
@@ -77,6 +65,23 @@ def metric_collection(suite: str, num_classes: int | None = None, **options: Any
         >>> metrics.compute()["mae"].item(), metrics.compute()["acc2_nonpos_pos"].item()
         (0.75, 0.5)
     """
+    # Not at the top: torchmetrics takes seconds to import, and neither a wrong option nor the first step waits for it.
+    from torchmetrics import MeanAbsoluteError, MetricCollection
+
+    from .metric_parts import (
+        Correlation,
+        accuracy,
+        applied,
+        binned,
+        clipped,
+        double,
+        f1,
+        is_nonnegative,
+        is_positive,
+        is_positive_or_ignored,
+        rounded,
+    )
+
     if suite == "accuracy":
         if num_classes is None:
             raise ValueError("metric_collection needs num_classes for 'accuracy', got None")

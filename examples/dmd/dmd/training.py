@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from torch import Tensor
+from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -22,12 +21,14 @@ from .data.recordings import is_labelled
 from .environment import check_machine, peak_memory_mb, versions
 from .evaluation import edge_names, evaluate
 from .graph_report import report_graphs
+from .graphed_step import CUDARecorder, GraphedStep
 from .metrics import SELECTION
 from .report import write_run
 from .text import load_pretrained_text, parameter_groups
+from .training_step import TrainingStep, why_not_graphed
 
 # What may differ when a run goes on: where it runs and how long, not what it computes.
-FREE_FIELDS = ("out", "device", "num_workers", "pictures", "epochs", "patience")
+FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures", "epochs", "patience")
 
 
 class Run:
@@ -76,6 +77,7 @@ class Run:
             gradient_accumulation_steps=config.accumulation,
             log_with="tensorboard",
             project_dir=self.out,
+            dataloader_config=DataLoaderConfiguration(non_blocking=True),
             # A scorer that no distance moves has no gradient to wait for.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=distillation.detach_weights)],
         )
@@ -109,10 +111,19 @@ class Run:
         accelerator = self.accelerator
         accelerator.init_trackers("tensorboard")
         groups = parameter_groups(self.task, config)
-        self.rates = [group["lr"] for group in groups]
+        rates = [group["lr"] for group in groups]
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
-        options = {"shuffle": True, "seed": config.seed, "num_workers": config.num_workers}
-        loader = make_loader(splits["train"], config.batch_size, **options)
+        obstacle = why_not_graphed(config, accelerator) if config.graph else None
+        graphed = config.graph and obstacle is None
+        loader = make_loader(
+            splits["train"],
+            config.batch_size,
+            shuffle=True,
+            seed=config.seed,
+            num_workers=config.num_workers,
+            pin_memory=accelerator.device.type == "cuda",
+            full_length=graphed,  # batches of one shape share a graph
+        )
         order = loader.generator
         if "optimizer" in self.state:
             optimizer.load_state_dict(self.state["optimizer"])
@@ -121,17 +132,22 @@ class Run:
             scaler.load_state_dict(self.state["scaler"])
         valid = make_loader(splits["valid"], config.batch_size)
         self.module, optimizer, loader, valid = accelerator.prepare(self.task, optimizer, loader, valid)
+        self.step = TrainingStep(self.module, optimizer, accelerator, config.clip_norm, rates, capturable=graphed)
+        self.run_step = GraphedStep(self.step, CUDARecorder()) if graphed else self.step
         accelerator.print(self._heading())
+        if obstacle is not None:
+            accelerator.print(f"graph: not used, because {obstacle}")
         while self.state["epoch"] < config.epochs and self._since_best() < config.patience:
             started, epoch = time.perf_counter(), self.state["epoch"] + 1
             # All chance of an epoch follows from seed and number, so a resumed run repeats it exactly.
             chance = config.seed * 100_003 + epoch
             order.manual_seed(chance)
             torch.manual_seed(chance + 7_919 * accelerator.process_index)
-            terms = self._train_epoch(loader, optimizer, epoch)
+            terms = self._train_epoch(loader, epoch)
             judged = evaluate(self.module, valid, self.recordings, "valid", accelerator)
             self.task.set_quality(judged["node_losses"])
-            self._record(terms, judged, optimizer.param_groups[0]["lr"], time.perf_counter() - started)
+            rate = float(optimizer.param_groups[0]["lr"])
+            self._record(terms, judged, rate, time.perf_counter() - started)
             if accelerator.is_main_process:
                 if self._best()["epoch"] == epoch:
                     ckpt.save_weights(self.out / "model.safetensors", self.task)
@@ -140,31 +156,21 @@ class Run:
             accelerator.wait_for_everyone()
         return self._finish(valid)
 
-    def _train_epoch(self, loader: DataLoader[Batch], optimizer: Any, epoch: int) -> dict[str, float]:
+    def _train_epoch(self, loader: DataLoader[Batch], epoch: int) -> dict[str, float]:
         """One pass; every batch counts in a step, also where ``accumulation`` does not divide their number."""
         config, num_batches = self.config, len(loader)
         steps_an_epoch = math.ceil(num_batches / config.accumulation)
-        sums: dict[str, Tensor] = {}
         self.module.train()
+        total = torch.zeros((), device=self.accelerator.device)
         hidden = None if self.accelerator.is_main_process else True  # None: hidden where the screen is not a terminal
         for position, batch in enumerate(tqdm(loader, f"epoch {epoch}/{config.epochs}", leave=False, disable=hidden)):
             step = (epoch - 1) * steps_an_epoch + position // config.accumulation
+            self.step.set_rates(schedule(step, config.epochs * steps_an_epoch))
             # The last step of an epoch may have fewer batches; accelerate divides by the full number all the same.
             group = min(config.accumulation, num_batches - position // config.accumulation * config.accumulation)
-            for parameters, rate in zip(optimizer.param_groups, self.rates, strict=True):
-                parameters["lr"] = rate * schedule(step, config.epochs * steps_an_epoch)
-            with self.accelerator.accumulate(self.module):
-                out = self.module(batch)
-                self.accelerator.backward(out["loss"] * (config.accumulation / group))
-                if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
-                optimizer.step()
-                optimizer.zero_grad()
-            for name, value in out.items():
-                if isinstance(value, Tensor) and value.dim() == 0:
-                    sums[name] = sums.get(name, 0.0) + value.detach().float()
-        means = self.accelerator.reduce({name: value / num_batches for name, value in sums.items()}, "mean")
-        return {name: float(value) for name, value in means.items()}
+            total = total + self.run_step(batch, config.accumulation / group)  # (term,)
+        means = self.accelerator.reduce(total / num_batches, "mean")
+        return dict(zip(self.step.terms, means.tolist(), strict=True))
 
     def _record(self, terms: dict[str, float], judged: dict[str, Any], learning_rate: float, seconds: float) -> None:
         """Keep an epoch's numbers, send them to TensorBoard, and say a line."""

@@ -1,5 +1,6 @@
 """From a split to batches: padding, masks, a seeded order, and the statistics for standardisation."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -29,8 +30,8 @@ class Batch(NamedTuple):
     tokens: Tensor | None = None
 
 
-def collate(split: Split, positions: list[int]) -> Batch:
-    """Put the samples at these positions of a split into one batch.
+def collate(split: Split, positions: list[int], num_steps: Mapping[str, int] | None = None) -> Batch:
+    """Put the samples at these positions of a split into one batch, padded to its longest, or to ``num_steps``.
 
     Raises:
         ValueError: no positions.
@@ -41,12 +42,12 @@ def collate(split: Split, positions: list[int]) -> Batch:
     masks: dict[str, Tensor] = {}
     for name, arrays in split.inputs.items():
         lengths = np.array([len(arrays[position]) for position in positions])
-        num_steps, dim = max(1, lengths.max()), arrays[0].shape[1]
-        padded = np.zeros((len(positions), num_steps, dim), np.float32)  # (batch, time, dim)
+        steps, dim = max(1, lengths.max()) if num_steps is None else num_steps[name], arrays[0].shape[1]
+        padded = np.zeros((len(positions), steps, dim), np.float32)  # (batch, time, dim)
         for row, position in enumerate(positions):
             padded[row, : lengths[row]] = arrays[position]
         inputs[name] = torch.from_numpy(padded)
-        masks[name] = torch.from_numpy(np.arange(num_steps) < lengths[:, None])  # (batch, time)
+        masks[name] = torch.from_numpy(np.arange(steps) < lengths[:, None])  # (batch, time)
     tokens = None
     if split.tokens is not None and "language" in masks:
         padded = np.zeros(masks["language"].shape, np.int64)  # (batch, time)
@@ -57,13 +58,27 @@ def collate(split: Split, positions: list[int]) -> Batch:
     return Batch(inputs, masks, torch.from_numpy(split.labels[positions]), torch.tensor(positions), tokens)
 
 
+def longest(split: Split) -> dict[str, int]:
+    """Steps of each modality's longest sample, at least 1."""
+    return {name: max(1, *map(len, arrays)) for name, arrays in split.inputs.items()}
+
+
 def make_loader(
-    split: Split, batch_size: int, *, shuffle: bool = False, seed: int = 0, num_workers: int = 0
+    split: Split,
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    full_length: bool = False,
 ) -> DataLoader[Batch]:
     """Batches of a split; nothing is left out, the last batch may be smaller.
 
     With `shuffle`, the order of the first pass depends on the seed alone, and each later pass has another order;
-    `loader.generator.manual_seed(...)` starts again from any seed, for instance when a run is resumed.
+    `loader.generator.manual_seed(...)` starts again from any seed, for instance when a run is resumed. With
+    `full_length`, each batch is padded to the longest sample of the split instead of its own. With `pin_memory`, a copy
+    to a GPU need not be waited for.
 
     Raises:
         ValueError: `batch_size` below 1, or an empty split.
@@ -77,8 +92,9 @@ def make_loader(
         batch_size=batch_size,
         shuffle=shuffle,
         num_workers=num_workers,
+        pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(seed),
-        collate_fn=partial(collate, split),
+        collate_fn=partial(collate, split, num_steps=longest(split) if full_length else None),
     )
 
 

@@ -39,6 +39,7 @@ def read_mmsa(path: Path, *, task: str | None = None, metrics: str | None = None
     Raises:
         ValueError: naming the file, the split and the key that are wrong.
     """
+    checksum = file_sha256(path)
     content = load_pickle(path)
     for split in SPLITS:
         if not isinstance(content, dict) or not isinstance(content.get(split), dict):
@@ -62,7 +63,7 @@ def read_mmsa(path: Path, *, task: str | None = None, metrics: str | None = None
             raise ValueError(f"{path}: key '{MODALITIES[name]}' must be equally wide in every split, got {widths}")
     warn_replaced(path, replaced)
     classes = CLASSES if task == "classification" else ()
-    return Recordings(splits, task, metrics, classes, LABEL_RANGES[metrics], str(path), file_sha256(path))
+    return Recordings(splits, task, metrics, classes, LABEL_RANGES[metrics], str(path), checksum.result())
 
 
 def _regression_suite(content: dict[str, dict[str, Any]]) -> str:

@@ -38,6 +38,7 @@ def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = No
     Raises:
         ValueError: naming the file and the key that are wrong.
     """
+    checksum = file_sha256(path)
     arrays = read_arrays(path)
     names = [key.removesuffix("_offsets") for key in arrays if key.endswith("_offsets")]
     if not names:
@@ -65,7 +66,7 @@ def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = No
             labels[chosen],
         )
     warn_replaced(path, replaced)
-    return Recordings(splits, task, metrics, classes, LABEL_RANGES[metrics], str(path), file_sha256(path))
+    return Recordings(splits, task, metrics, classes, LABEL_RANGES[metrics], str(path), checksum.result())
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -134,4 +135,4 @@ def _sequences(
     if offsets[0] != 0 or offsets[-1] != len(steps) or (np.diff(offsets) < 0).any():
         raise ValueError(f"{path}, key '{name}_offsets': must rise from 0 to {len(steps)}, the number of steps")
     steps, replaced[name] = finite_float32(steps)
-    return [steps[start:end].copy() for start, end in pairwise(offsets)]
+    return [steps[start:end] for start, end in pairwise(offsets)]

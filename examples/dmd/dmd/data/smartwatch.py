@@ -30,6 +30,7 @@ def read_smartwatch(*, task: str | None = None, metrics: str | None = None, path
     require_classification("smartwatch", task, metrics)
     if not path.is_file():
         raise FileNotFoundError(f"the smart-watch recordings are missing at {path}")
+    checksum = file_sha256(path)
     arrays = read_arrays(path)
     signals = arrays["signals"] * arrays["scales"]  # (all steps, 6) float32
     splits: dict[str, Split] = {}
@@ -47,4 +48,4 @@ def read_smartwatch(*, task: str | None = None, metrics: str | None = None, path
                     inputs[name].append(steps[:, columns].copy())
         splits[split] = Split(ids, inputs, np.array(labels, np.int64))
     classes = tuple(arrays["classes"].tolist())
-    return Recordings(splits, "classification", "accuracy", classes, None, str(path), file_sha256(path))
+    return Recordings(splits, "classification", "accuracy", classes, None, str(path), checksum.result())

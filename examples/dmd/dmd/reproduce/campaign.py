@@ -25,7 +25,7 @@ from ..training import Run
 from .variants import Variant, changed, folder_name
 
 # Where a run computes changes none of what it is to find.
-FREE_FIELDS = ("out", "device", "num_workers", "pictures")
+FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures")
 
 
 def run_folder(root: Path, base: RunConfig, variant: Variant, seed: int) -> Path:
