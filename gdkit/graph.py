@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -114,7 +114,7 @@ class DistillationGraph:
         # Through numpy, as torch.tensor takes ten times as long over a million pairs.
         ends = (position[name] for edge in self.edges for name in edge)
         pairs = np.fromiter(ends, dtype=np.int64, count=2 * self.num_edges).reshape(-1, 2)
-        return torch.from_numpy(pairs).T.contiguous()  # (2, edge)
+        return torch.from_numpy(pairs).T.contiguous()  # (2, edge)  # pyright: ignore[reportUnknownMemberType]
 
     def matrix(self, weights: Tensor) -> Tensor:
         """Lay edge values out as a matrix.
@@ -206,4 +206,5 @@ class DistillationGraph:
             )
         if ((edge_index < 0) | (edge_index >= len(names))).any():
             raise ValueError(f"DistillationGraph.from_data: data.edge_index must lie in 0..{len(names) - 1}")
-        return cls(tuple(names), tuple((names[source], names[target]) for source, target in edge_index.T.tolist()))
+        pairs = cast(list[tuple[int, int]], edge_index.T.tolist())  # pyright: ignore[reportUnknownMemberType]
+        return cls(tuple(names), tuple((names[source], names[target]) for source, target in pairs))
