@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import gdkit.functional as GF
 from benchmarks import naive
+from benchmarks.suite.counters import count_cpu
 from benchmarks.suite.memory import peak_cpu
 from gdkit import DistillationGraph, GDUnit, _edge_chunks, _pair_operator, _pairwise
 from gdkit._pairwise import choose_sums, distances_along, edge_by_edge, from_table
@@ -123,6 +124,24 @@ def test_no_vector_for_every_edge_is_ever_held(graph, detach_teacher, distance):
     logits, features = (torch.randn(batch, graph.num_nodes, dim, requires_grad=True) for _ in range(2))
     peak, _ = peak_cpu(lambda: torch.autograd.grad(unit(logits, features).loss, [logits, features]))
     assert peak < 4 * batch * graph.num_edges * dim
+
+
+@pytest.mark.parametrize("num_nodes", [3, 16, 64])
+def test_a_unit_starts_few_operations_at_any_number_of_nodes(num_nodes):
+    unit = GDUnit(DistillationGraph.complete(map(str, range(num_nodes))), 8, 1, 4, feature_distance="l1")
+    logits, features = torch.randn(2, num_nodes, 1), torch.randn(2, num_nodes, 8, requires_grad=True)
+    forward, waits, loss = count_cpu(lambda: unit(logits, features).loss)
+    backward, _, _ = count_cpu(lambda: torch.autograd.grad(loss, [features, *unit.parameters()]))
+    assert (forward <= 20, backward <= 40, waits) == (True, True, 0)
+
+
+@pytest.mark.parametrize(("distance", "num_nodes"), [("cosine", 20), ("kl", 20), ("l2", 5)])
+def test_second_derivatives_where_they_are_promised(distance, num_nodes):
+    x = torch.randn(1, num_nodes, 2, dtype=torch.float64, requires_grad=True)
+    edge_index = DistillationGraph.complete(map(str, range(num_nodes))).edge_index[:, :7]
+    assert torch.autograd.gradgradcheck(
+        lambda x: distances_along(x, edge_index, distance, 1.0, False, sums=from_table), x
+    )
 
 
 def test_the_form_follows_from_sizes():
