@@ -124,8 +124,8 @@ def check_names(owner: str, argument: str, given: Mapping[str, object], names: S
     lacking = [name for name in names if name not in given]
     if lacking:
         raise ValueError(f"{owner} has nodes ({nodes}); {argument} lacks {', '.join(map(repr, lacking))}")
-    foreign = [name for name in given if name not in names]
-    if foreign:
+    if len(given) > len(names):
+        foreign = [name for name in given if name not in names]
         raise ValueError(f"{owner} has nodes ({nodes}); {argument} has {', '.join(map(repr, foreign))} as well")
 
 

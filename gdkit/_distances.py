@@ -7,7 +7,6 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gdkit._check import check_choice
 
@@ -38,19 +37,3 @@ def check_distance(owner: str, argument: str, distance: Distance, dim: int) -> N
     if dim == 1 and distance in ("kl", "cosine"):
         why = "is always 0" if distance == "kl" else "is only a sign"
         raise ValueError(f"{owner}: {argument} {distance!r} {why} on vectors of width 1; use 'l1' or 'l2'")
-
-
-def distance_between(teacher: Tensor, student: Tensor, distance: Distance, temperature: float) -> Tensor:
-    """Distance of each student to its teacher, ``(..., dim)`` twice to ``(...)``."""
-    if callable(distance):
-        return distance(teacher, student)
-    if distance == "l1":
-        return (teacher - student).abs().sum(-1)
-    if distance == "l2":
-        return (teacher - student).square().sum(-1)
-    if distance == "cosine":
-        return 1 - (unit_vectors(teacher) * unit_vectors(student)).sum(-1)
-    log_teacher = F.log_softmax(teacher / temperature, dim=-1)
-    log_student = F.log_softmax(student / temperature, dim=-1)
-    # The factor T^2 keeps the gradient's size independent of T (Hinton et al. 2015).
-    return temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(-1)

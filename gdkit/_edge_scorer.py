@@ -28,8 +28,8 @@ class EdgeScorer(nn.Module):
         scorer: "linear", "mlp", "free", "agreement", None, or a module (teacher, student) -> (batch, edge).
 
     Shape:
-        - logits: (batch, node, logit_dim); features: one (batch, width) a node; node_mask: (batch, node), read by
-          "agreement" alone; returns (batch, edge).
+        - logits: (batch, node, logit_dim); features: (batch, node, feature_dim), or one (batch, width) a node;
+          node_mask: (batch, node), read by "agreement" alone; returns (batch, edge).
     """
 
     edge_index: Tensor
@@ -79,7 +79,7 @@ class EdgeScorer(nn.Module):
             if module is not self and callable(reset):
                 reset()
 
-    def forward(self, logits: Tensor, features: Sequence[Tensor], node_mask: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Tensor, features: Tensor | Sequence[Tensor], node_mask: Tensor | None = None) -> Tensor:
         """Scores before quality and temperature."""
         source, target = self.edge_index[0], self.edge_index[1]
         if self.kind == "agreement":
@@ -89,10 +89,11 @@ class EdgeScorer(nn.Module):
             scores = self.scores if self.kind == "free" else logits.new_zeros(source.shape[0])
             return scores.expand(logits.shape[0], -1)  # (batch, edge)
         if isinstance(self.feature_projection, nn.ModuleDict):
-            pairs = zip(self.names, features, strict=True)
+            of_nodes = features.unbind(dim=1) if isinstance(features, Tensor) else features
+            pairs = zip(self.names, of_nodes, strict=True)
             projected = torch.stack([self.feature_projection[name](x) for name, x in pairs], dim=1)
         else:
-            projected = self.feature_projection(torch.stack(list(features), dim=1))
+            projected = self.feature_projection(features)
         z = torch.cat([self.logit_projection(logits), projected], dim=-1)  # (batch, node, 2 * hidden_dim)
         if self.kind == "module":
             scores = self.edge_score(z[:, source], z[:, target])

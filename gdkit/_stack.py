@@ -38,6 +38,31 @@ def stack_nodes(
     return torch.stack([given[name] for name in names], dim=1)  # (batch, node, dim)
 
 
+def stack_features(
+    owner: str, given: Tensor | Mapping[str, Tensor], widths: Mapping[str, int], batch: int
+) -> Tensor | list[Tensor]:
+    """Stack features of a width a node into (batch, node, dim), or where widths differ one (batch, width) a node.
+
+    Raises:
+        TypeError: if a value is not a floating-point tensor, or one tensor is given for nodes that differ in width.
+        ValueError: if a name or a shape disagrees.
+    """
+    same = len(set(widths.values())) == 1
+    if isinstance(given, Tensor):
+        if not same:
+            raise TypeError(f"{owner}: features must be a mapping, as nodes differ in width, got one tensor")
+        shape = [batch, len(widths), next(iter(widths.values()))]
+        return _check.check_floating(owner, "features", _check.check_shape(owner, "features", given, shape))
+    _check.check_names(owner, "features", given, list(widths))
+    for name, width in widths.items():
+        argument, note = f"features[{name!r}]", f"dim is {width} for {'every node' if same else repr(name)}"
+        _check.check_shape(owner, argument, given[name], ["batch", width], note)
+        _check.check_shape(owner, argument, given[name], [batch, width], "batch as in logits")
+        _check.check_floating(owner, argument, given[name])
+    nodes = [given[name] for name in widths]
+    return torch.stack(nodes, dim=1) if same else nodes
+
+
 def stack_flags(
     owner: str, argument: str, given: Tensor | Mapping[str, Tensor], names: Sequence[str], batch: int
 ) -> Tensor:

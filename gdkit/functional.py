@@ -11,8 +11,9 @@ from torch import Tensor
 
 from gdkit import _check
 from gdkit._agreement import agreement as agreement
-from gdkit._distances import Distance, check_distance, distance_between, unit_vectors
+from gdkit._distances import Distance, check_distance, unit_vectors
 from gdkit._masking import mean_of_real, real_steps
+from gdkit._pairwise import distances_along
 from gdkit._triplets import mean_triplet_hinge
 
 
@@ -76,7 +77,7 @@ def edge_weights(
     _check.check_edge_index("edge_weights", edge_index, scores.shape[1])
     _check.check_choice("edge_weights", "normalize", normalize, ("graph", "target"))
     _check.check_positive("edge_weights", "temperature", temperature)
-    scores = scores / temperature
+    scores = scores if temperature == 1 else scores / temperature
     if edge_mask is not None:
         _check.check_edge_mask("edge_weights", edge_mask, scores.shape)
         # The lowest finite number, not -inf: a row with nothing present stays free of NaN, forward and backward.
@@ -101,7 +102,8 @@ def edge_distances(
         \epsilon^{kl} = T^2\, \mathrm{KL}(\mathrm{softmax}(x_i / T) \,\Vert\, \mathrm{softmax}(x_j / T)) \tag{7}
 
     Args:
-        x, edge_index: logits or features of the nodes; sources and targets of the edges.
+        x, edge_index: logits or features of the nodes; sources and targets of the edges, any number of both: only a
+            callable is given a vector for every edge.
         distance: "l1", "l2", "cosine", "kl", or callable (teacher, student), each (batch, edge, dim) -> (batch, edge).
         temperature: :math:`T` of "kl", above 0.
         detach_teacher: no gradient reaches the teacher's side.
@@ -120,9 +122,7 @@ def edge_distances(
     _check.check_edge_index("edge_distances", edge_index)
     _check.check_positive("edge_distances", "temperature", temperature)
     check_distance("edge_distances", "distance", distance, x.shape[-1])
-    teacher = (x.detach() if detach_teacher else x)[:, edge_index[0]]  # (batch, edge, dim)
-    distances = distance_between(teacher, x[:, edge_index[1]], distance, temperature)
-    return _check.check_shape("edge_distances", "distance(teacher, student)", distances, list(teacher.shape[:2]))
+    return distances_along(x, edge_index, distance, temperature, detach_teacher)
 
 
 def graph_distillation_loss(weights: Tensor, distances: Tensor, reduction: str = "mean") -> Tensor:

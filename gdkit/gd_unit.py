@@ -147,11 +147,12 @@ class GDUnit(nn.Module):
         self.feature_distance, self.feature_weight = feature_distance, feature_weight
         self.prior_weight = prior_weight
         self.detach_teacher, self.detach_weights = detach_teacher, detach_weights
-        self.scorer = EdgeScorer(graph.names, graph.edge_index, feature_dim, logit_dim, hidden_dim, scorer)
+        edge_index = graph.edge_index
+        self.scorer = EdgeScorer(graph.names, edge_index, feature_dim, logit_dim, hidden_dim, scorer)
         if prior is not None:
             prior = torch.as_tensor(prior, dtype=torch.get_default_dtype()).detach().clone()
             _check.check_shape("GDUnit", "prior", prior, [graph.num_edges], "one number an edge")
-        self.register_buffer("edge_index", graph.edge_index, persistent=False)
+        self.register_buffer("edge_index", edge_index, persistent=False)
         self.register_buffer("prior", prior)
 
     def reset_parameters(self) -> None:
@@ -170,60 +171,47 @@ class GDUnit(nn.Module):
         logits = _stack.stack_nodes("GDUnit", "logits", logits, names, self.logit_dim)  # (batch, node, logit_dim)
         _check.check_not_empty("GDUnit", "logits", _check.check_floating("GDUnit", "logits", logits))
         batch = logits.shape[0]
-        per_node = self._per_node(features, batch)
+        if features is None and (self.scorer.reads_nodes or self.feature_distance is not None):
+            raise ValueError("GDUnit: features must be given, as the scorer or feature_distance reads them")
+        nodes = [] if features is None else _stack.stack_features("GDUnit", features, self.widths, batch)
         edge_mask = None
         if node_mask is not None:
             node_mask = _stack.stack_flags("GDUnit", "node_mask", node_mask, names, batch)
-            edge_mask = node_mask[:, self.edge_index].all(dim=1)  # (batch, edge)
+            edge_mask = node_mask[:, self.edge_index[0]] & node_mask[:, self.edge_index[1]]  # (batch, edge)
             logits = torch.where(node_mask[..., None], logits, 0.0)
-            per_node = [torch.where(node_mask[:, i, None], x, 0.0) for i, x in enumerate(per_node)]
+            if isinstance(nodes, Tensor):
+                nodes = torch.where(node_mask[..., None], nodes, 0.0)
+            else:
+                nodes = [torch.where(node_mask[:, i, None], x, 0.0) for i, x in enumerate(nodes)]
 
-        scores = self.scorer(logits, per_node, node_mask)
+        scores = self.scorer(logits, nodes, node_mask)
         if teacher_quality is not None:
             quality = _stack.stack_quality("GDUnit", teacher_quality, names, logits)
             scores = scores + quality[..., self.edge_index[0]]
         weights = GF.edge_weights(scores, self.edge_index, len(names), self.normalize, self.temperature, edge_mask)
         factors = weights.detach() if self.detach_weights else weights  # (batch, edge)
 
-        def distil(x: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
-            between = GF.edge_distances(x, self.edge_index, distance, self.distance_temperature, self.detach_teacher)
-            between = between if edge_mask is None else torch.where(edge_mask, between, 0.0)
-            return between, GF.graph_distillation_loss(factors, between, reduction="none")
+        def between(x: Tensor, distance: Distance) -> Tensor:
+            return GF.edge_distances(x, self.edge_index, distance, self.distance_temperature, self.detach_teacher)
 
-        distances, per_sample = distil(logits, self.distance)
-        zero = per_sample.new_zeros(())
-        terms = {"logit": per_sample.mean(), "feature": zero, "prior": zero}
-        if self.feature_distance is not None:
-            of_features = self.feature_weight * distil(torch.stack(per_node, dim=1), self.feature_distance)[1]
-            terms["feature"] = of_features.mean()
-            per_sample = per_sample + of_features
+        parts = [between(logits, self.distance)]
+        if self.feature_distance is not None and isinstance(nodes, Tensor):
+            of_features = between(nodes, self.feature_distance)
+            parts.append(of_features if self.feature_weight == 1 else self.feature_weight * of_features)
+        distances = torch.stack(parts)  # (term, batch, edge): terms share each launch that follows
+        if edge_mask is not None:
+            distances = torch.where(edge_mask, distances, 0.0)
+        of_samples = (factors * distances).sum(dim=2)  # (term, batch)
+        means = of_samples.mean(dim=1)
+        loss, zero = means.sum(), means.new_zeros(())
+        terms = {"logit": zero, "feature": zero, "prior": zero} | dict(zip(("logit", "feature"), means))
         if self.prior is not None:
             present = torch.ones_like(weights, dtype=torch.bool) if edge_mask is None else edge_mask
             mean = weights.sum(dim=0) / present.sum(dim=0).clamp(min=1)  # (edge,)
             away = torch.where(present.any(dim=0), mean - self.prior, 0.0)
             terms["prior"] = self.prior_weight * away.square().sum()
-        return GDOutput(sum(terms.values(), zero), terms, per_sample, weights, distances)
-
-    def _per_node(self, features: Nodes | None, batch: int) -> list[Tensor]:
-        """The features as one (batch, width) a node, checked; empty where they are not read."""
-        if features is None:
-            if self.scorer.reads_nodes or self.feature_distance is not None:
-                raise ValueError("GDUnit: features must be given, as the scorer or feature_distance reads them")
-            return []
-        if isinstance(features, Tensor):
-            widths = set(self.widths.values())
-            if len(widths) > 1:
-                raise TypeError("GDUnit: features must be a mapping, as nodes differ in width, got one tensor")
-            _check.check_shape("GDUnit", "features", features, [batch, self.graph.num_nodes, widths.pop()])
-            return list(_check.check_floating("GDUnit", "features", features).unbind(dim=1))
-        _check.check_names("GDUnit", "features", features, self.graph.names)
-        same = len(set(self.widths.values())) == 1
-        for name, width in self.widths.items():
-            argument, note = f"features[{name!r}]", f"dim is {width} for {'every node' if same else repr(name)}"
-            _check.check_shape("GDUnit", argument, features[name], ["batch", width], note)
-            _check.check_shape("GDUnit", argument, features[name], [batch, width], "batch as in logits")
-            _check.check_floating("GDUnit", argument, features[name])
-        return [features[name] for name in self.graph.names]
+            loss = loss + terms["prior"]
+        return GDOutput(loss, terms, of_samples.sum(dim=0), weights, distances[0])
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""

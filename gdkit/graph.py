@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -58,24 +58,26 @@ class DistillationGraph:
             raise ValueError(f"DistillationGraph: names must all differ, got {', '.join(map(repr, names))}")
         position = {name: index for index, name in enumerate(names)}
         edges: list[tuple[str, str]] = []
+        places: list[int] = []  # by (source index, target index), as one number: a million sort in a second
         for edge in self.edges:
             try:
                 source, target = edge
+                places.append(position.get(source, 0) * len(names) + position.get(target, 0))
             except (TypeError, ValueError):
                 raise ValueError(f"DistillationGraph: edges must be pairs (source, target), got {edge!r}") from None
             for name in (source, target):
-                if name not in names:
+                if name not in position:
                     raise ValueError(f"DistillationGraph has nodes ({', '.join(names)}); edges name {name!r} as well")
             if source == target:
                 raise ValueError(f"DistillationGraph: a node cannot teach itself, got edge ({source!r}, {target!r})")
             edges.append((source, target))
         if not edges:
             raise ValueError("DistillationGraph: edges must hold at least 1 edge, got none")
-        if len(set(edges)) != len(edges):
+        if len(set(places)) != len(places):
             twice = next(edge for edge in edges if edges.count(edge) > 1)
             raise ValueError(f"DistillationGraph: edges must all differ, got {twice!r} more than once")
         object.__setattr__(self, "names", names)
-        object.__setattr__(self, "edges", tuple(sorted(edges, key=lambda edge: (position[edge[0]], position[edge[1]]))))
+        object.__setattr__(self, "edges", tuple(edge for _, edge in sorted(zip(places, edges))))
 
     @classmethod
     def complete(cls, names: Iterable[str]) -> DistillationGraph:
@@ -109,7 +111,10 @@ class DistillationGraph:
     def edge_index(self) -> Tensor:
         """Source and target position of every edge, ``(2, edge)``, dtype int64, on the CPU."""
         position = {name: index for index, name in enumerate(self.names)}
-        return torch.tensor([[position[name] for name in edge] for edge in self.edges]).T.contiguous()  # (2, edge)
+        # Through numpy, as torch.tensor takes ten times as long over a million pairs.
+        ends = (position[name] for edge in self.edges for name in edge)
+        pairs = np.fromiter(ends, dtype=np.int64, count=2 * self.num_edges).reshape(-1, 2)
+        return torch.from_numpy(pairs).T.contiguous()  # (2, edge)  # pyright: ignore[reportUnknownMemberType]
 
     def matrix(self, weights: Tensor) -> Tensor:
         """Lay edge values out as a matrix.
@@ -199,7 +204,7 @@ class DistillationGraph:
             raise ValueError(
                 f"DistillationGraph.from_data: data.node_names must hold {data.num_nodes} names, got {len(names)}"
             )
-        pairs = [(int(source), int(target)) for source, target in edge_index.T]
-        if any(not 0 <= index < len(names) for pair in pairs for index in pair):
+        if ((edge_index < 0) | (edge_index >= len(names))).any():
             raise ValueError(f"DistillationGraph.from_data: data.edge_index must lie in 0..{len(names) - 1}")
+        pairs = cast(list[tuple[int, int]], edge_index.T.tolist())  # pyright: ignore[reportUnknownMemberType]
         return cls(tuple(names), tuple((names[source], names[target]) for source, target in pairs))

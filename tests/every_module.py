@@ -103,6 +103,17 @@ CASES |= {
         unit("linear"), lambda batch: (torch.randn(batch, 3, 3), torch.randn(batch, 3, 5), some(batch, 3)), {0: 2, 1: 2}
     ),
 }
+# More nodes than are few: distances from a table of products, and along few edges.
+MANY = DistillationGraph.complete(map(str, range(18)))
+RING = DistillationGraph.from_edges(map(str, range(60)), [(str(i), str((i + 1) % 60)) for i in range(60)])
+CASES |= {
+    f"GDUnit {name}": Case(
+        lambda graph=graph: GDUnit(graph, 5, 3, 4, normalize="target", distance="kl", feature_distance="l2"),
+        lambda batch, n=graph.num_nodes: (torch.randn(batch, n, 3), torch.randn(batch, n, 5), some(batch, n)),
+        {0: 2, 1: 2},
+    )
+    for name, graph in (("many nodes", MANY), ("few edges", RING))
+}
 CASES |= {
     f"DecoupledEncoder {padding}": Case(
         lambda padding=padding: DecoupledEncoder(dict(zip(NAMES, (7, 3, 2))), 4, kernel_size=3, padding=padding),
