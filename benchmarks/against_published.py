@@ -182,7 +182,9 @@ def main() -> None:
     parser.add_argument("--setting", choices=("aligned", "unaligned", "both"), default="both")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one step: does it run?")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("against_published"), help="of the CSV and Markdown files")
+    parser.add_argument(
+        "--out", type=Path, default=Path("benchmarks/results/against_published"), help="of the CSV and Markdown files"
+    )
     arguments = parser.parse_args()
     try:
         published = import_published(arguments.published)

@@ -49,9 +49,13 @@ def choose_backend(backend: str, query: Tensor, key: Tensor, dropout: float) -> 
             reason = _why_not_triton(query)
         elif backend == "chunked" and torch.compiler.is_compiling():
             reason = "is not for torch.compile: it draws its dropout from a seed that it reads"
+        elif backend == "chunked" and dropout > 0 and query.is_cuda and torch.cuda.is_current_stream_capturing():
+            reason = "is not for CUDA graphs: it draws its dropout on the CPU, where a replay does not"
         if reason is not None:
             raise ValueError(f"attention: backend {backend!r} {reason}")
         return backend
+    if torch._C._are_functorch_transforms_active():  # pyright: ignore
+        return "sdpa"  # which alone has the rules of torch.func
     batch, heads, num_queries, width = query.shape
     scores = batch * heads * num_queries * key.shape[2]
     for rule in RULES:
@@ -64,7 +68,6 @@ def choose_backend(backend: str, query: Tensor, key: Tensor, dropout: float) -> 
             and scores >= rule.min_scores
             and not (rule.backend == "triton" and _why_not_triton(query))
             and not (rule.backend == "chunked" and torch.compiler.is_compiling())
-            and not torch._C._are_functorch_transforms_active()  # pyright: ignore
         ):
             return rule.backend
     return "sdpa"

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from gdkit._autocast import without_autocast
 from gdkit._hidden import Hidden
 from gdkit._masking import real_lengths
+from gdkit._once import differentiable_once
 
 CHUNK = 2**18  # scores that are held at once: 1 MB of float32, which stays in a core's cache
 KEPT = 2**19  # scores of a call that are few enough to be kept for backward
@@ -27,7 +28,7 @@ def chunked_attention(query: Tensor, key: Tensor, value: Tensor, hidden: Hidden,
     """
     # Time comes last: a product whose result is as narrow as a head is five times faster when it is that high instead.
     rows = [x.transpose(2, 3).flatten(0, 1) for x in (query, key, value)]  # (batch * heads, head_dim, time)
-    with torch.autocast(query.device.type, enabled=False):  # backward, which computes the weights again, has none
+    with without_autocast(query):  # backward, which computes the weights again, has none
         result = _ChunkedAttention.apply(  # pyright: ignore
             *rows, hidden.shown_keys, hidden.band, query.shape[-1] ** -0.5, dropout
         )
@@ -47,7 +48,7 @@ class _ChunkedAttention(torch.autograd.Function):
         dropout: float,
     ) -> Tensor:
         """Scores, softmax, dropout and sum of one chunk after the other."""
-        query = query * scale
+        scaled = query * scale
         # From PyTorch's own stream, so that torch.manual_seed fixes it; on the CPU, where reading it waits for nothing.
         seed = torch.randint(2**62, (1,), device="cpu") if dropout > 0 else None
         kept = _kept(dropout, seed)
@@ -55,33 +56,35 @@ class _ChunkedAttention(torch.autograd.Function):
         keeps = any(ctx.needs_input_grad) and len(query) * query.shape[2] * key.shape[2] <= KEPT
         remembered: list[Tensor] = []
         for heads, rows, keys, bias in _chunks(query, key, shown, band):
-            weights = _weights(query[heads, :, rows], key[heads, :, keys], bias)
+            weights = _weights(scaled[heads, :, rows], key[heads, :, keys], bias)
             dropped = kept(weights).mul_(weights) if dropout > 0 else weights
             result[heads, :, rows] = value[heads, :, keys] @ dropped.transpose(1, 2)
             if keeps:
                 remembered.append(weights)
         if dropout > 0:
             result /= 1 - dropout
-        ctx.save_for_backward(query, key, value, shown, result)
-        ctx.band, ctx.scale, ctx.dropout, ctx.seed, ctx.weights = band, scale, dropout, seed, remembered
+        ctx.save_for_backward(query, key, value, shown, result, *remembered)
+        ctx.band, ctx.scale, ctx.dropout, ctx.seed = band, scale, dropout, seed
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients of query, key and value; the weights are computed again."""
-        with torch.autocast(grad.device.type, enabled=False):  # the caller's may be on, and forward had none
-            return _ChunkedAttention._gradients(ctx, grad)
+        saved = ctx.saved_tensors
+        with torch.no_grad(), without_autocast(grad):  # the caller's may be on, and forward had none
+            gradients = _ChunkedAttention._gradients(ctx, grad)
+        return *differentiable_once("attention with backend 'chunked'", gradients, grad, *saved[:3]), *(None,) * 4
 
     @staticmethod
-    def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, shown, result = ctx.saved_tensors  # the query with its scale
+    def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value, shown, result, *weights_kept = ctx.saved_tensors
+        query = query * ctx.scale
         of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         # What the softmax takes from every row: with dropout too, it is the gradient times the result.
         taken = (grad * result).sum(dim=1)[..., None]  # (head, query, 1)
         grad = grad / (1 - ctx.dropout)
         kept = _kept(ctx.dropout, ctx.seed)
-        remembered = iter(ctx.weights)
+        remembered = iter(weights_kept)
         for heads, rows, keys, bias in _chunks(query, key, shown, ctx.band):
             weights = next(remembered, None)
             if weights is None:
@@ -92,7 +95,7 @@ class _ChunkedAttention(torch.autograd.Function):
             of_scores = of_weights.mul_(dropped).addcmul_(weights, taken[heads, rows], value=-1)
             of_query[heads, :, rows] = key[heads, :, keys] @ of_scores.transpose(1, 2)
             of_key[heads, :, keys] += query[heads, :, rows] @ of_scores
-        return of_query.mul_(ctx.scale), of_key, of_value, None, None, None, None
+        return of_query.mul_(ctx.scale), of_key, of_value
 
 
 class _Chunk(NamedTuple):
@@ -156,19 +159,22 @@ def _weights(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
 def _kept(dropout: float, seed: Tensor | None) -> Callable[[Tensor], Tensor]:
     """Draws, for one chunk's weights after the other, 1 where a weight is kept and 0 where it is dropped.
 
-    The draws are the same for the same seed. A byte decides on a weight: half of the time of two bytes; NumPy's
-    generator halves it again. A chance between two 256ths is met by taking the one or the other for a whole chunk.
+    The draws are the same for the same seed. A byte decides on a weight, in half of the time of two bytes, which are
+    taken for chances near 0 and 1; NumPy's generator halves it again. A chance between two numbers of those bytes is
+    met by taking the one or the other for a whole chunk.
     """
     generator = None if seed is None else np.random.SFC64(seed.numpy())
+    dtype = np.int8 if 0.03 <= dropout <= 0.97 else np.int16
+    numbers, a_word = 256 ** np.dtype(dtype).itemsize, 8 // np.dtype(dtype).itemsize
 
     def draw(weights: Tensor) -> Tensor:
         assert generator is not None
-        words = generator.random_raw(1 - (-weights.numel() // 8))
-        level = int(256 * dropout + words[0] / 2**64)
-        if level > 255:
+        words = generator.random_raw(1 - (-weights.numel() // a_word))
+        level = int(numbers * dropout + words[0] / 2**64)
+        if level == numbers:
             return torch.zeros_like(weights)
-        drawn = torch.as_tensor(words[1:].view(np.int8)[: weights.numel()], device=weights.device).view(weights.shape)
+        drawn = torch.as_tensor(words[1:].view(dtype)[: weights.numel()], device=weights.device).view(weights.shape)
         # As numbers, not booleans: a product with booleans takes three times as long.
-        return torch.ge(drawn, level - 128, out=torch.empty_like(weights))
+        return torch.ge(drawn, level - numbers // 2, out=torch.empty_like(weights))
 
     return draw

@@ -19,7 +19,7 @@ def forward(teacher: Tensor, student: Tensor, edge_index: Tensor, kind: str) -> 
         terms, others = teachers.index_select(0, source), students.index_select(0, target)  # (chunk, batch * dim)
         terms = terms.mul_(others) if kind == "dot" else terms.sub_(others)
         terms = terms.abs_() if kind == "l1" else terms.square_() if kind == "l2" else terms
-        torch.sum(terms.view(-1, batch, dim), dim=2, out=sums[part])
+        torch.sum(terms.view(len(source), batch, dim), dim=2, out=sums[part])
     return sums.T.contiguous()
 
 
@@ -33,14 +33,14 @@ def backward(grad: Tensor, other: Tensor, own: Tensor, edge_index: Tensor, kind:
         if kind != "dot":
             slope = owns.index_select(0, target).sub_(slope)
             slope = slope.sign_() if kind == "l1" else slope.mul_(2)
-        slope.view(-1, batch, dim).mul_(grads[part][..., None])
+        slope.view(len(source), batch, dim).mul_(grads[part][..., None])
         gradient.index_add_(0, target, slope)
     return gradient.view(num_nodes, batch, dim).transpose(0, 1).contiguous()
 
 
 def _rows(x: Tensor) -> Tensor:
     """A row for each node, (node, batch * dim), so that an edge moves whole rows."""
-    return x.transpose(0, 1).reshape(x.shape[1], -1)
+    return x.transpose(0, 1).reshape(x.shape[1], x.shape[0] * x.shape[2])
 
 
 def _chunks(edge_index: Tensor, rows: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:

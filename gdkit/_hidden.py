@@ -68,9 +68,9 @@ class Hidden:
             return None
         step = torch.arange(max(self.num_queries, self.num_keys), device=self.device)
         ahead = step[: self.num_keys] - step[: self.num_queries, None]  # (query, key)
-        return (ahead <= (self.band if isinstance(self.band, int) else self.band[:, None, None, None])).view(
-            -1, 1, self.num_queries, self.num_keys
-        )
+        return (ahead <= (self.band if isinstance(self.band, int) else self.band[:, None, None, None]))[
+            (None, None) * isinstance(self.band, int)
+        ]
 
     @_built_once
     def shown(self) -> Tensor | None:
@@ -95,7 +95,8 @@ class Hidden:
             return sees
         band = self.band if isinstance(self.band, int) else self.band[:, None]
         first = 0 if shown is None else shown.int().argmax(dim=1, keepdim=True)  # the first key that is real
-        reaches = (step >= first - band).view(-1, self.num_queries)
+        reaches = step >= first - band
+        reaches = reaches if reaches.dim() == 2 else reaches[None]
         return reaches if sees is None else sees & reaches
 
     def at_last_query(self) -> Hidden:
@@ -143,6 +144,7 @@ def hidden_by_masks(
     query_lengths = None if target_mask is None else real_lengths(target_mask)
     # Key lengths say nothing that the mask does not, but let the kernels of a GPU skip what lies behind them.
     key_lengths = None if source_mask is None or not target.is_cuda else real_lengths(source_mask)
+    band = None if band is None else check_band("attention", "band", band)
     return Hidden(*sizes, key_lengths, query_lengths, source_mask, band)
 
 

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gdkit import _edge_chunks
+from gdkit._once import differentiable_once
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 
@@ -87,16 +87,25 @@ class _PairSums(torch.autograd.Function):
         ctx.kind = inputs[3]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         teacher, student, edges = ctx.saved_tensors
+        with torch.no_grad():
+            gradients = _PairSums.gradients(ctx, grad, teacher, student, edges)
+        owner = f"the distance of a GD-Unit along edges ({ctx.kind})"
+        return *differentiable_once(owner, gradients, grad, teacher, student), None, None
+
+    @staticmethod
+    def gradients(
+        ctx: Any, grad: Tensor, teacher: Tensor, student: Tensor, edges: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Those of teacher and student, where they are wanted."""
         of_teacher = of_student = None
         if ctx.needs_input_grad[0]:
             turned = (grad.mT, None) if edges is None else (grad, edges.flip(0))
             of_teacher = torch.ops.gdkit.pair_sums_backward(turned[0], student, teacher, turned[1], ctx.kind)
         if ctx.needs_input_grad[1]:
             of_student = torch.ops.gdkit.pair_sums_backward(grad, teacher, student, edges, ctx.kind)
-        return of_teacher, of_student, None, None
+        return of_teacher, of_student
 
 
 def _batched(operator: Any) -> Any:
@@ -110,7 +119,8 @@ def _batched(operator: Any) -> Any:
             each = zip(*nodes, edge_index.unbind(in_dims[-2]), strict=True)
             return torch.stack([operator(*one, kind) for one in each]), 0
         folded = [x.flatten(0, 1) for x in nodes]
-        return operator(*folded, edge_index, kind).unflatten(0, (info.batch_size, -1)), 0
+        batch = nodes[0].shape[1]
+        return operator(*folded, edge_index, kind).unflatten(0, (info.batch_size, batch)), 0
 
     return rule
 

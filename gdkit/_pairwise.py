@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gdkit._autocast import without_autocast
 from gdkit._check import check_shape
 from gdkit._distances import Distance, unit_vectors
 from gdkit._pair_operator import has_pair_kernels, pair_sums
@@ -92,13 +93,13 @@ def _l1_table(teacher: Tensor, student: Tensor) -> Tensor:
 def _l2_table(teacher: Tensor, student: Tensor) -> Tensor:
     if student.shape[1] <= FEW:
         return (teacher[:, :, None] - student[:, None]).square().sum(-1)
-    # |t|^2 + |s|^2 - 2 t . s cancels where the nodes lie far from the origin, so it is moved into their midst.
-    origin = student.detach().mean(dim=1, keepdim=True)
-    teacher, student = teacher - origin, student - origin
+    # |t|^2 + |s|^2 - 2 t . s cancels where nodes lie far from the origin and near each other: hence float64.
+    dtype = student.dtype
+    teacher, student = teacher.double(), student.double()
     squares = teacher.square().sum(-1)[:, :, None] + student.square().sum(-1)[:, None]
-    return (squares - 2 * _products(teacher, student)).clamp(min=0)
+    return (squares - 2 * _products(teacher, student)).clamp(min=0).to(dtype)
 
 
 def _products(teacher: Tensor, student: Tensor) -> Tensor:
-    with torch.autocast(student.device.type, enabled=False):  # which would round to half precision
+    with without_autocast(student):  # which would round to half precision
         return teacher @ student.mT

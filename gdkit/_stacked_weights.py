@@ -97,7 +97,7 @@ def _after_norm(weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor) -> t
 def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(task, batch, time, in) by (task, out, in), plus (task, out)."""
     product = torch.baddbmm(bias[:, None], x.flatten(1, 2), weight.transpose(1, 2))
-    return product.view(*x.shape[:3], -1)
+    return product.view(*x.shape[:3], weight.shape[1])
 
 
 def normalised(x: Tensor) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from gdkit._autocast import without_autocast
 from gdkit._hinge_counts import hinge_counts
 
 
@@ -33,14 +33,9 @@ def mean_triplet_hinge(
         # A NaN label is in no triplet, but 0 * NaN would still poison the sum.
         values = torch.nan_to_num(label_values.detach()).to(_summing_dtype(features))
         margins = margin * (values[:, None] - values).abs()  # (batch, batch)
-    with _without_autocast(features):
+    with without_autocast(features):
         results = _MeanTripletHinge.apply(features, labels.detach(), margin, real, margins)  # pyright: ignore
     return cast(tuple[Tensor, ...], results)[0]
-
-
-def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """Similarities and their sums in the dtype that they have; tensors without values have no autocast to turn off."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def _summing_dtype(features: Tensor) -> torch.dtype:
@@ -122,7 +117,7 @@ class _MeanTripletHinge(torch.autograd.Function):
         features, real, gradient, units, inverse, count = ctx.saved_tensors
         if torch.is_grad_enabled():  # this gradient is differentiated in turn, and these depend on the features
             units, inverse = _directions(features, real)
-        with _without_autocast(units):
+        with without_autocast(units):
             of_units = (gradient + gradient.T) @ units  # (pair, dim)
             along = torch.bmm(of_units[:, None], units[:, :, None])[:, 0]  # (pair, 1)
         across = torch.addcmul(of_units, along, units, value=-1) * (inverse * (grad / count))

@@ -41,12 +41,12 @@ def attention(
             both must hold. What stands at steps that are not real must still be finite.
         band: hide key :math:`j` from query :math:`i` where :math:`j - i` is above it, counted in positions, real
             or not: one number, or one a sample; None hides nothing.
-        dropout: chance in [0, 1) of dropping an attention weight, in 65,536ths except in "sdpa" and "reference".
+        dropout: chance in [0, 1) of dropping an attention weight, in "triton" rounded to 65,536ths.
         backend: "triton", our kernels for NVIDIA GPUs from compute capability 8.0 on, for heads up to 64 wide; "sdpa",
-            PyTorch's kernels (with dropout, that of a CPU holds all weights); "chunked", any device: dropout with few
-            weights in memory at a time, not for ``torch.compile``; "reference", plain products, all weights in memory;
-            "auto" chooses by device, dtype, width, dropout and size. Each draws its own dropout from the same seed.
-            "triton" and "chunked" are differentiable once, and not for ``torch.func``: name another there.
+            PyTorch's kernels (with dropout, that of a CPU holds all weights); "chunked", some heads and queries at a
+            time on any device, with few weights in memory, not for ``torch.compile``; "reference", plain products, all
+            weights in memory; "auto" chooses by device, dtype, width, dropout and size, and "sdpa" for ``torch.func``.
+            Each draws its own dropout from the same seed. "triton" and "chunked" are differentiable once.
 
     Shape:
         - query: (batch, heads, query, head_dim); key, value: (batch, heads, key, head_dim)

@@ -30,14 +30,14 @@ class CrossmodalTransformer(nn.Module):
         dropout: chance in [0, 1) of dropping an element of an embedding, hidden layer or block result.
         attention_dropout: the same of an attention weight.
         band: hide source step :math:`j` from target step :math:`i` where :math:`j - i` is above it, in positions,
-            real or not; None hides nothing.
+            real or not, of either sign; None hides nothing.
 
     Shape:
         - target: (batch, time, dim); source: (batch, source time, dim), or None for self-attention
         - target_mask: (batch, time); source_mask: (batch, source time), boolean
-        - returns (batch, time, dim), zero where the target is not real, or with ``last_step`` its last step alone,
-          (batch, dim); with ``return_attention`` also a list of the weights of each layer, (batch, heads, time, source
-          time)
+        - returns (batch, time, dim), zero where the target is not real; with ``last_step`` (batch, dim), its last
+          position alone, whose last block asks once; with ``return_attention`` also a list of the weights of each
+          layer, (batch, heads, time, source time)
 
     Raises:
         TypeError: if a mask is not boolean.
@@ -226,9 +226,8 @@ class MultimodalTransformer(nn.Module):
                 _check.check_mask(owner, f"masks[{name!r}]", masks[name], shape[:2])
         pairs = [(source, target) for target in self.names for source in self.names if source != target]
         transformers = [cast(CrossmodalTransformer, self.reinforce[target][source]) for source, target in pairs]  # pyright: ignore
-        columns = [[features[target] for _, target in pairs], [features[source] for source, _ in pairs]]
-        if masks is not None:
-            columns += [[masks[target] for _, target in pairs], [masks[source] for source, _ in pairs]]
+        ends = [*zip(*((target, source) for source, target in pairs), strict=True)]  # targets, then sources
+        columns = [[given[name] for name in end] for given in (features, masks) if given is not None for end in ends]
         weights: dict[tuple[str, str], list[Tensor]] = {}
         if return_attention:
             parts: list[Tensor] = []

@@ -102,9 +102,9 @@ def edge_distances(
         \epsilon^{kl} = T^2\, \mathrm{KL}(\mathrm{softmax}(x_i / T) \,\Vert\, \mathrm{softmax}(x_j / T)) \tag{7}
 
     Args:
-        x, edge_index: logits or features of the nodes; sources and targets of the edges, any number of both: only a
-            callable is given a vector for every edge.
-        distance: "l1", "l2", "cosine", "kl", or callable (teacher, student), each (batch, edge, dim) -> (batch, edge).
+        x, edge_index: logits or features of the nodes; sources and targets of the edges.
+        distance: "l1", "l2", "cosine", "kl", which hold no vector for every edge ("l1", and along sparse edges all, have
+            first derivatives only), or a callable (teacher, student), each (batch, edge, dim) -> (batch, edge).
         temperature: :math:`T` of "kl", above 0.
         detach_teacher: no gradient reaches the teacher's side.
 
@@ -174,7 +174,7 @@ def triplet_margin_loss(
         margin: :math:`\alpha`, at least 0.
         node_mask: True where the node is present.
         sample_mask: True where the sample is labelled; others are in no triplet.
-        label_values: if given, the margin of a triplet is ``margin * |label_values[i] - label_values[k]|``.
+        label_values: if given, the margin is ``margin * |label_values[i] - label_values[k]|``; it gets no gradient.
 
     Shape:
         - features: (batch, node, dim); node_mask: (batch, node); labels and all others: (batch); returns a scalar.
@@ -191,9 +191,7 @@ def triplet_margin_loss(
     _check.check_positive(owner, "margin", margin, zero=True)
     for argument, given in (("labels", labels), ("label_values", labels if label_values is None else label_values)):
         _check.check_shape(owner, argument, given, features.shape[:1])
-    real = None
-    if node_mask is not None:
-        real = _check.check_mask(owner, "node_mask", node_mask, features.shape[:2])
+    real = None if node_mask is None else _check.check_mask(owner, "node_mask", node_mask, features.shape[:2])
     if sample_mask is not None:
         labelled = _check.check_mask(owner, "sample_mask", sample_mask, features.shape[:1])[:, None]
         real = labelled.expand(features.shape[:2]) if real is None else real & labelled

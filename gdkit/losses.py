@@ -26,7 +26,8 @@ class TripletMarginLoss(nn.Module):
         margin: :math:`\alpha`, at least 0.
         binning: how labels become classes. None: labels are integer classes, -100 = unlabelled; "round": real labels to
             the nearest integer (half to even; for [-3, 3]); a rising sequence of boundaries: real labels to the
-            interval they fall in, right-closed. A NaN label is unlabelled. Unlabelled samples are in no triplet.
+            interval they fall in, right-closed. A NaN label is unlabelled, and an infinite one if ``proportional``.
+            Unlabelled samples are in no triplet.
         proportional: the margin of a triplet is :math:`\alpha\,|y_i - y_k|`, with the labels as given.
 
     Shape:
@@ -78,7 +79,8 @@ class TripletMarginLoss(nn.Module):
             raise TypeError(f"{owner}: node_mask may be a mapping only where features is one")
         batch = _check.check_shape(owner, "features", features, ["batch", "node", "dim"]).shape[:1]
         _check.check_shape(owner, "labels", labels, batch)
-        labelled = ~labels.isnan() if labels.is_floating_point() else labels != -100
+        missing = ~labels.isfinite() if self.proportional else labels.isnan()
+        labelled = ~missing if labels.is_floating_point() else labels != -100
         if sample_mask is not None:
             labelled = labelled & _check.check_mask(owner, "sample_mask", sample_mask, batch)
         values = labels if self.proportional else None
@@ -162,7 +164,7 @@ class ReconstructionLoss(nn.Module):
 
 def _sum_of(loss: Callable[[Tensor, Tensor, Tensor | None], Tensor], nodes: list[tuple[Any, ...]]) -> Tensor:
     """The sum over the nodes of a mean over what each holds; where all hold as much, it is one mean."""
-    if all(mask is None and x.shape == nodes[0][0].shape for x, _, mask in nodes):
+    if len(nodes) > 1 and all(mask is None and x.shape == nodes[0][0].shape for x, _, mask in nodes):
         x, y = (torch.stack(part) for part in list(zip(*nodes, strict=True))[:2])  # (node, ...)
         return len(nodes) * loss(x, y, None)
     return torch.stack([loss(*parts) for parts in nodes]).sum()

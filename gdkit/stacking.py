@@ -13,16 +13,13 @@ from torch.nn import functional as F
 
 from gdkit._hidden import Hidden, hidden_by_masks
 from gdkit._stacked_weights import StackedWeights, normalised
-from gdkit._transformer_layer import CrossmodalLayer, check_sequences
+from gdkit._transformer_layer import CrossmodalLayer, check_sequences, is_plain, is_untouched
 from gdkit.attention import attend
 
 if TYPE_CHECKING:
     from gdkit.crossmodal import CrossmodalTransformer
 
 __all__ = ["run_together"]
-
-_PLAIN = {CrossmodalLayer, nn.Dropout, nn.LayerNorm, nn.Linear, nn.ModuleList}  # what is inside a transformer
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def run_together(
@@ -37,22 +34,24 @@ def run_together(
 ) -> list[Tensor]:
     """What each transformer makes of its own sequences, computed in as few launches as one of them takes.
 
-    Transformers whose sizes, dropout and lengths are alike run as one, with stacked parameters; attention is one call
-    for those with the same band and dropout of weights. All others run by themselves, and so do those with a hook, or
-    with another module put in the place of one of theirs, such as an adapter.
+    Transformers alike in class, sizes, options, dtype, mode and the lengths of their sequences run as one, with
+    stacked parameters; attention is one call for those with the same band and dropout of weights. All others run by
+    themselves, as do those of a class with a ``forward`` of its own, or in which something is hooked, or replaced such
+    as by an adapter.
 
     Args:
-        transformers: any, also of different sizes.
-        targets, sources, target_masks, source_masks: one for each transformer, as in
-            :class:`gdkit.CrossmodalTransformer`.
-        last_step: only the last step of each target is wanted.
-        stacked: None: on a GPU, where a step of small networks waits for launches; a CPU gains nothing by it.
+        transformers: any :class:`gdkit.CrossmodalTransformer`, also of different sizes.
+        targets, sources, target_masks, source_masks: one for each transformer, as it takes them.
+        last_step: of each target only the last position is wanted, which is zero where that is padding.
+        stacked: None: on a GPU, where a step of small networks waits for launches. A CPU gains by it only where very
+            small networks are many.
 
     Returns:
         A list of what the transformers would return one by one, but for rounding and for the draws of dropout.
 
     Raises:
-        TypeError, ValueError: if the lists differ in length, or a sequence does not fit its transformer.
+        TypeError: if the arguments are no lists, or a transformer or a sequence has another type.
+        ValueError: if the lists differ in length, or a sequence does not fit its transformer.
 
     Example:
         >>> from gdkit import CrossmodalTransformer
@@ -60,33 +59,55 @@ def run_together(
         >>> [x.shape for x in run_together(transformers, torch.randn(3, 2, 9, 20), stacked=True)]
         [torch.Size([2, 9, 20]), torch.Size([2, 9, 20]), torch.Size([2, 9, 20])]
     """
-    number = len(transformers)
-    columns: list[Sequence[Tensor | None]] = [targets]
-    columns += [[None] * number if column is None else column for column in (sources, target_masks, source_masks)]
-    for argument, column in zip(("targets", "sources", "target_masks", "source_masks"), columns, strict=True):
-        if len(column) != number:
-            raise ValueError(
-                f"run_together: {argument} must hold one for each of {number} transformers, got {len(column)}"
-            )
+    columns = _columns(transformers, targets, sources, target_masks, source_masks)
     tasks = [_Task(*cast(Any, parts)) for parts in zip(transformers, *columns, strict=True)]
-    stacked = number > 0 and _pays(targets[0]) if stacked is None else stacked
+    stacked = len(tasks) > 0 and _pays(targets[0]) if stacked is None else stacked
     groups: dict[Any, list[int]] = {}
-    for number, task in enumerate(tasks):
-        alone = not stacked or not _is_plain(task.transformer)
-        groups.setdefault(number if alone else task.alike(), []).append(number)
+    for place, task in enumerate(tasks):
+        groups.setdefault(task.alike() if stacked and task.can_stack() else place, []).append(place)
     results = [*targets]
-    for numbers in groups.values():
-        if len(numbers) == 1:
-            transformer, *inputs = tasks[numbers[0]]
-            results[numbers[0]] = cast(Tensor, transformer(*inputs, last_step=last_step))
+    for places in groups.values():
+        if len(places) == 1:
+            transformer, *inputs = tasks[places[0]]
+            results[places[0]] = cast(Tensor, transformer(*inputs, last_step=last_step))
             continue
-        numbers.sort(key=lambda number: tasks[number].attends_alike())
-        for number in numbers:
-            transformer, *inputs = cast(Any, tasks[number])
-            check_sequences("CrossmodalTransformer", transformer.dim, *inputs, last_step=last_step)
-        for number, result in zip(numbers, _run([tasks[number] for number in numbers], last_step), strict=True):
-            results[number] = result
+        places.sort(key=lambda place: tasks[place].attends_alike())
+        for task in (tasks[place] for place in places):
+            check_sequences("CrossmodalTransformer", task.transformer.dim, *task[1:], last_step=last_step)
+        for place, result in zip(places, _run([tasks[place] for place in places], last_step), strict=True):
+            results[place] = result
     return results
+
+
+def _columns(
+    transformers: Sequence[CrossmodalTransformer], *given: Sequence[Tensor | None] | None
+) -> list[Sequence[Tensor | None]]:
+    """The sequences and masks, one for each transformer.
+
+    Raises:
+        TypeError, ValueError: if they are not.
+    """
+    from gdkit.crossmodal import CrossmodalTransformer
+
+    columns: list[Sequence[Tensor | None]] = []
+    for argument, column in zip(("transformers", *_ARGUMENTS), (transformers, *given), strict=True):
+        if column is None and argument not in ("transformers", "targets"):
+            column = [None] * len(transformers)
+        if not isinstance(column, Sequence | Tensor | nn.ModuleList):
+            raise TypeError(f"run_together: {argument} must be a list, got {type(column).__name__}")
+        if len(column) != len(transformers):
+            count = f"{len(transformers)} transformers, got {len(column)}"
+            raise ValueError(f"run_together: {argument} must hold one for each of {count}")
+        columns.append(cast(Sequence[Tensor | None], column))
+    for place, each in enumerate(transformers):
+        if not isinstance(each, CrossmodalTransformer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(each).__name__
+            raise TypeError(f"run_together: transformers[{place}] must be a CrossmodalTransformer, got {kind}")
+    return columns[1:]
+
+
+_OPTIONS = (bool, int, float, str, type(None))
+_ARGUMENTS = ("targets", "sources", "target_masks", "source_masks")
 
 
 class _Task(NamedTuple):
@@ -98,13 +119,35 @@ class _Task(NamedTuple):
     target_mask: Tensor | None
     source_mask: Tensor | None
 
+    def can_stack(self) -> bool:
+        """Whether the transformer computes what its class says, with nothing but what a stack has too."""
+        from gdkit.crossmodal import CrossmodalTransformer
+
+        module, layers = self.transformer, [cast(CrossmodalLayer, x) for x in self.transformer.layers]
+        inside = [*module.modules()][1:]
+        same = {(x.dropout.p, x.attention_dropout) for x in layers}
+        methods = ("__call__", "forward", "embed")
+        return (
+            all(getattr(type(module), name) is getattr(CrossmodalTransformer, name) for name in methods)
+            and is_untouched(module)
+            and all(is_plain(each) and each.training == module.training for each in inside)
+            and all(each.eps == 1e-5 for each in inside if isinstance(each, nn.LayerNorm))
+            and len(same) == 1
+            and not module._parameters  # pyright: ignore[reportPrivateUsage]
+            and not module._buffers  # pyright: ignore[reportPrivateUsage]
+            and all(isinstance(value, _OPTIONS) for name, value in vars(module).items() if name[0] != "_")
+        )
+
     def alike(self) -> tuple[Any, ...]:
         """Equal for tasks that can run as one."""
         module, layer = self.transformer, _first_layer(self.transformer)
-        options = (module.dim, module.num_heads, module.num_layers, layer.expand.out_features)
-        chances = (module.dropout.p, layer.dropout.p)
+        # All that the positions of a subclass may go by.
+        options = [(name, x) for name, x in vars(module).items() if name[0] != "_" and name != "band"]
+        sizes = (layer.expand.out_features, module.dropout.p, layer.dropout.p)
+        given = (self.target, self.source, self.target_mask, self.source_mask, layer.expand.weight)
+        tensors = tuple(None if x is None else (x.dtype, x.device) for x in given)
         shapes = (self.target.shape, None if self.source is None else self.source.shape)
-        return type(module), options, chances, shapes, self.target_mask is None, self.source_mask is None
+        return type(module), tuple(options), sizes, shapes, tensors
 
     def attends_alike(self) -> tuple[float, float]:
         """Equal for tasks whose attention can be one call."""
@@ -195,10 +238,3 @@ def _pays(x: Tensor) -> bool:
 
 def _first_layer(transformer: CrossmodalTransformer) -> CrossmodalLayer:
     return cast(CrossmodalLayer, transformer.layers[0])
-
-
-def _is_plain(transformer: CrossmodalTransformer) -> bool:
-    """Whether all inside is as built: nothing replaced, such as a layer by an adapter, and nothing hooked in."""
-    modules = [*transformer.modules()]
-    replaced = any(type(module) not in _PLAIN for module in modules[1:])
-    return not replaced and not any(getattr(module, hooks) for module in modules for hooks in _HOOKS)

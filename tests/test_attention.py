@@ -210,11 +210,17 @@ def test_chunks_drop_the_share_that_is_asked_for(dropout, monkeypatch):
     assert (rare == 0).double().mean() > 0.999
 
 
-@pytest.mark.parametrize(("dropout", "steps", "chunked"), [(0.1, 100, True), (0.0, 100, False), (0.1, 5, False)])
-def test_auto_takes_chunks_for_dropout_of_many_weights_on_a_cpu(dropout, steps, chunked, monkeypatch):
+@pytest.mark.parametrize(
+    ("dropout", "steps", "width", "chunked"),
+    [(0.1, 100, 5, True), (0.0, 200, 10, True), (0.0, 200, 16, False), (0.0, 100, 5, False), (0.1, 5, 5, False)],
+)
+def test_auto_takes_chunks_for_dropout_or_narrow_heads_of_many_weights_on_a_cpu(
+    dropout, steps, width, chunked, monkeypatch
+):
     taken = []
-    monkeypatch.setattr("gdkit.attention.chunked_attention", lambda *_: taken.append(1) or torch.zeros(4, 4, steps, 5))
-    heads = torch.randn(4, 4, steps, 5)
+    nothing = torch.zeros(4, 4, steps, width)
+    monkeypatch.setattr("gdkit.attention.chunked_attention", lambda *_: taken.append(1) or nothing)
+    heads = torch.randn(4, 4, steps, width)
     attention(heads, heads, heads, dropout=dropout)
     assert bool(taken) == chunked
     taken.clear()
@@ -222,6 +228,35 @@ def test_auto_takes_chunks_for_dropout_of_many_weights_on_a_cpu(dropout, steps, 
         attention(heads, heads, heads, dropout=dropout)
     attention(heads.bfloat16(), heads.bfloat16(), heads.bfloat16(), dropout=dropout)
     assert not taken
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # PyTorch's kernel has no rule of its own
+def test_auto_leaves_torch_func_to_what_has_its_rules():
+    heads = torch.randn(2, 4, 4, 200, 5)
+    each = torch.func.vmap(lambda x: attention(x, x, x))(heads)
+    torch.testing.assert_close(each[1], attention(heads[1], heads[1], heads[1]))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_weights_that_are_kept_are_those_that_backward_computes(dropout, monkeypatch):
+    leaves = [torch.randn(2, 2, steps, 3, dtype=torch.float64, requires_grad=True) for steps in (4, 5, 5)]
+    gradients = []
+    for kept in (0, 2**19):
+        monkeypatch.setattr(_chunked_attention, "KEPT", kept)
+        torch.manual_seed(0)
+        result = attention(*leaves, band=1, dropout=dropout, backend="chunked")
+        gradients.append(torch.autograd.grad(result.square().sum(), leaves))
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_chance_between_two_bytes_is_met_on_average():
+    torch.manual_seed(0)
+    heads = torch.zeros(1, 1, 64, 64)
+    value = torch.eye(64).expand(1, 1, -1, -1)  # the result is the weights
+    chance = 0.3 / 256  # less than a byte can say
+    draws = [attention(heads, heads, value, dropout=chance, backend="chunked") for _ in range(400)]
+    assert torch.stack(draws).eq(0).double().mean().item() == pytest.approx(chance, rel=0.2)
+    assert torch.stack(draws).double().mean().item() == pytest.approx(1 / 64, rel=1e-3)
 
 
 def test_chunks_of_nothing():
@@ -310,3 +345,21 @@ def test_errors_name_argument_wanted_and_given(call, message):
     with pytest.raises((ValueError, TypeError)) as error:
         call()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("outer", [torch.sum, lambda x: x.square().sum()], ids=["linear", "square"])
+def test_chunks_refuse_second_derivatives(outer):
+    inner = torch.randn(8, 8, requires_grad=True)
+    x = torch.randn(2, 2, 5, 8, requires_grad=True)
+    heads = x @ inner
+    result = outer(attention(heads, heads, heads, backend="chunked")) + heads.square().sum()
+    (gradient,) = torch.autograd.grad(result, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="backend 'chunked' is differentiable once"):
+        torch.autograd.grad(gradient.square().sum(), inner)
+
+
+def test_no_query_under_a_band():
+    query, key = torch.zeros(2, 2, 0, 5), torch.zeros(2, 2, 7, 5)
+    for backend in ("reference", "sdpa", "chunked"):
+        assert attention(query, key, key, band=0, backend=backend).shape == query.shape
+        assert attention(query, key, key, band=torch.tensor([0, 1]), backend=backend).shape == query.shape

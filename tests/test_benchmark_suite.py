@@ -1,5 +1,6 @@
 """benchmarks/run.py at tiny sizes: every case gives rows, and what measures them measures what it says."""
 
+import csv
 import math
 import pathlib
 import subprocess
@@ -137,3 +138,19 @@ def test_what_is_not_there_is_said():
         )
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_the_profile_of_a_step_gives_every_operator_a_group_and_a_picture(tmp_path):
+    command = [sys.executable, "benchmarks/step_profile.py", "--quick", "--out", tmp_path, "--images", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "published program: --published was not given" in done.stderr
+    assert (tmp_path / "step_profile.png").stat().st_size > 10_000
+    with (tmp_path / "step_profile.csv").open(encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    groups = {row["name"]: row["group"] for row in rows}
+    assert groups["aten::bmm"] == "matrix products"
+    assert groups["aten::bernoulli_"] == "random numbers"
+    assert groups["aten::add_"] == "element by element, rest"
+    assert groups["aten::t"] == "views, allocation, autograd"
+    assert sum(float(row["milliseconds"]) for row in rows) > 1

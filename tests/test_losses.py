@@ -227,3 +227,20 @@ def test_errors_name_argument_wanted_and_given(call, message):
     with pytest.raises((ValueError, TypeError)) as error:
         call()
     assert message in str(error.value)
+
+
+def test_single_tensors_are_named_as_they_are():
+    for arguments, message in (
+        ((torch.ones(2, 3), torch.ones(2, 4)), r"x_hat must have shape \(2, 3\), got \(2, 4\)"),
+        (([1.0], torch.ones(1)), "x must be a torch.Tensor, got list"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            ReconstructionLoss()(*arguments)
+
+
+def test_an_infinite_label_is_in_no_triplet_where_margins_are_proportional():
+    features = {"a": torch.randn(4, 3), "b": torch.randn(4, 3)}
+    loss = TripletMarginLoss(binning="round", proportional=True)
+    labels, others = torch.tensor([1.0, torch.inf, -2.0, 1.0]), torch.tensor([True, False, True, True])
+    expected = loss(features, labels.nan_to_num(posinf=0.0), sample_mask=others)
+    torch.testing.assert_close(loss(features, labels), expected)

@@ -217,3 +217,26 @@ def test_on_a_gpu_a_thousand_nodes_hold_a_table_and_no_differences():
     before = torch.cuda.memory_allocated()
     GF.edge_distances(x, edge_index).sum().backward()
     assert torch.cuda.max_memory_allocated() - before < 16 * 1024 * 1024 * 256
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2", "cosine", "kl"])
+def test_along_edges_second_derivatives_are_refused_and_an_empty_batch_is_not(distance):
+    x = torch.randn(1, 24, 2, requires_grad=True)
+    edge_index = torch.tensor([[1, 2, 3], [0, 0, 5]])
+    far = distances_along(x, edge_index, distance, 1.0, True, sums=edge_by_edge)
+    (gradient,) = torch.autograd.grad(far.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(gradient.square().sum(), x)
+    assert distances_along(x[:0], edge_index, distance, 1.0, True, sums=edge_by_edge).shape == (0, 3)
+
+
+def test_a_node_far_away_moves_no_other_distance():
+    x = torch.randn(1, 24, 4, dtype=torch.float64)
+    edge_index = DistillationGraph.complete(map(str, range(24))).edge_index
+    wanted = distances_along(x, edge_index, "l2", 1.0, True)
+    others = (edge_index != 0).all(dim=0)
+    for value in (3e4, torch.nan):
+        moved = x.float().clone()
+        moved[:, 0] = value
+        far = distances_along(moved, edge_index, "l2", 1.0, True)
+        torch.testing.assert_close(far[:, others].double(), wanted[:, others], rtol=1e-5, atol=1e-5)

@@ -39,12 +39,13 @@ def results_of(transformers, targets, sources, *masks, **options):
 
 @pytest.mark.parametrize("last_step", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("crossed", [False, True])
-@pytest.mark.parametrize("bands", [(None,), (0, None, 2)])
-def test_stacked_is_one_by_one(crossed, masked, last_step, bands):
+@pytest.mark.parametrize("source_time", [None, 7, 0])
+@pytest.mark.parametrize("bands", [(None,), (0, None, 2), (-(2**70),)])
+def test_stacked_is_one_by_one(source_time, masked, last_step, bands):
     transformers = transformers_of(4, bands=bands)
-    given = sequences(4, 5), sequences(4, 7) if crossed else None
-    masks = masks_of(4, 5, masked), masks_of(4, 7, masked) if crossed else None
+    crossed = source_time is not None
+    given = sequences(4, 5), sequences(4, source_time) if crossed else None
+    masks = masks_of(4, 5, masked), masks_of(4, source_time, masked) if crossed else None
     both = [results_of(transformers, *given, *masks, last_step=last_step, stacked=each) for each in (False, True)]
     torch.testing.assert_close(*both)
 
@@ -57,22 +58,97 @@ def test_what_is_not_alike_runs_by_itself_and_results_keep_their_places():
     torch.testing.assert_close(*both)
 
 
-def test_a_hooked_or_adapted_transformer_runs_by_itself():
-    class Adapter(nn.Module):
-        def __init__(self, inner):
-            super().__init__()
-            self.inner = inner
-            self.weight, self.bias = inner.weight, inner.bias
+def test_targets_of_no_step_stay_so():
+    transformers = transformers_of(2)
+    together = run_together(transformers, sequences(2, 0), sequences(2, 4), stacked=True)
+    assert [x.shape for x in together] == [(BATCH, 0, DIM)] * 2
 
-        def forward(self, x):
-            return self.inner(x) + 1
 
-    transformers, targets, seen = transformers_of(4), sequences(4, 5), []
-    transformers[1].layers[0].expand = Adapter(transformers[1].layers[0].expand)
-    transformers[2].layers[0].register_forward_hook(lambda *arguments: seen.append(1))
-    both = [run_together(transformers, targets, stacked=each) for each in (False, True)]
+class Adapter(nn.Module):
+    """What replaces a linear map in fine-tuning."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.shift = inner, nn.Parameter(torch.ones(inner.out_features).double())
+        self.weight, self.bias = inner.weight, inner.bias
+
+    def forward(self, x):
+        return self.inner(x) + self.shift
+
+
+def hooked(transformer):
+    transformer.layers[1].register_forward_hook(lambda module, inputs, output: (output[0] * 2, output[1]))
+
+
+def adapted(transformer):
+    transformer.layers[0].in_projection = Adapter(transformer.layers[0].in_projection)
+
+
+def patched(transformer):
+    inner = transformer.layers[0].expand.forward
+    transformer.layers[0].expand.forward = lambda x: inner(x) + 1
+
+
+def other_epsilon(transformer):
+    transformer.layers[2].feedforward_norm.eps = 1.0
+
+
+def of_another_class(transformer):
+    class Doubled(CrossmodalTransformer):
+        def forward(self, *arguments, **options):
+            return 2 * super().forward(*arguments, **options)
+
+    transformer.__class__ = Doubled
+
+
+def with_learned_positions(transformer):
+    class Learned(CrossmodalTransformer):
+        def positions(self, x, mask):
+            return super().positions(x, mask) + self.moved
+
+    transformer.__class__ = Learned
+    transformer.moved = nn.Parameter(torch.randn(DIM).double())
+
+
+def with_options_of_its_own(transformer):
+    class Numbered(CrossmodalTransformer):
+        def positions(self, x, mask):
+            return super().positions(x, mask) * self.factor
+
+    transformer.__class__, transformer.factor = Numbered, 3.0
+
+
+@pytest.mark.parametrize("source_time", [None, 4])
+@pytest.mark.parametrize(
+    "change",
+    [hooked, adapted, patched, other_epsilon, of_another_class, with_learned_positions, with_options_of_its_own],
+)
+def test_what_was_changed_in_a_transformer_counts(change, source_time):
+    transformers, targets = transformers_of(4), sequences(4, 5)
+    sources = None if source_time is None else sequences(4, source_time)
+    before = run_together(transformers, targets, sources, stacked=True)
+    change(transformers[1])
+    both = [run_together(transformers, targets, sources, stacked=each) for each in (False, True)]
     torch.testing.assert_close(*both)
-    assert len(seen) == 2
+    assert not torch.allclose(both[1][1], before[1])
+    torch.testing.assert_close([both[1][n] for n in (0, 2, 3)], [before[n] for n in (0, 2, 3)])
+
+
+def test_an_adapter_of_the_projection_is_trained_where_a_source_answers():
+    transformer = transformers_of(1)[0]
+    adapted(transformer)
+    transformer(*sequences(1, 5), *sequences(1, 4)).square().sum().backward()
+    assert transformer.layers[0].in_projection.shift.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("chance", ["dropout", "attention_dropout"])
+@pytest.mark.parametrize("modes", [(True, False, True, False), (False, True, True, False)])
+def test_each_transformer_keeps_its_mode(chance, modes):
+    transformers, target = transformers_of(4, **{chance: 0.5}), sequences(1, 5)[0]
+    for transformer, mode in zip(transformers, modes, strict=True):
+        transformer.train(mode)
+    once, again = (run_together(transformers, [target] * 4, stacked=True) for _ in range(2))
+    assert [torch.equal(x, y) for x, y in zip(once, again)] == [not mode for mode in modes]
 
 
 def test_the_last_step_is_that_of_all_steps():
@@ -127,8 +203,20 @@ def test_the_number_of_operations_does_not_grow_with_that_of_transformers():
     assert counts[0] == counts[1]
 
 
-def test_lists_of_other_lengths_are_refused():
-    with pytest.raises(ValueError, match="sources must hold one for each of 2 transformers, got 1"):
-        run_together(transformers_of(2), sequences(2, 5), sequences(1, 5))
+def test_wrong_lists_are_refused():
+    transformers, targets = transformers_of(2), sequences(2, 5)
+    for arguments, error, message in (
+        (
+            (transformers, targets, sequences(1, 5)),
+            ValueError,
+            "sources must hold one for each of 2 transformers, got 1",
+        ),
+        ((transformers, iter(targets)), TypeError, "targets must be a list, got list_iterator"),
+        ((transformers, None), TypeError, "targets must be a list, got NoneType"),
+        (({"a": transformers[0]}, targets), TypeError, "transformers must be a list, got dict"),
+        (([transformers[0], nn.Linear(2, 2)], targets), TypeError, r"transformers\[1\] must be a .* got Linear"),
+    ):
+        with pytest.raises(error, match=message):
+            run_together(*arguments)
     with pytest.raises(ValueError, match=r"source must have shape \(3, source time, 8\), got \(3, 7, 6\)"):
-        run_together(transformers_of(2), sequences(2, 5), [torch.zeros(3, 7, 6).double()] * 2, stacked=True)
+        run_together(transformers, targets, [torch.zeros(3, 7, 6).double()] * 2, stacked=True)

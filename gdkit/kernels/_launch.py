@@ -152,11 +152,11 @@ def _hidden(options: Options, device: torch.device) -> tuple[Tensor | None, ...]
     if len(options.num_queries) > 1:
         pairs = _pair_table(tuple(options.num_queries), tuple(options.num_keys), tuple(options.bands), device)
         if pairs.is_cuda and torch.cuda.is_current_stream_capturing():
-            _IN_GRAPHS.append(pairs)
+            _IN_GRAPHS[pairs.data_ptr()] = pairs
     return *lengths, mask, bands, pairs, options.seed
 
 
-_IN_GRAPHS: list[Tensor] = []  # tables that captured CUDA graphs read, also once the cache has dropped them
+_IN_GRAPHS: dict[int, Tensor] = {}  # tables that captured CUDA graphs read, also once the cache has dropped them
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gdkit._attention_choice import compute_dtype
 from gdkit._hidden import NO_BAND
+from gdkit._once import differentiable_once
 
 
 class Options(NamedTuple):
@@ -115,9 +115,10 @@ class _Attention(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return *torch.ops.gdkit.attention_backward(grad, *ctx.saved_tensors, *ctx.rest), None
+        with torch.no_grad():
+            gradients = torch.ops.gdkit.attention_backward(grad, *ctx.saved_tensors, *ctx.rest)
+        return *differentiable_once("attention with backend 'triton'", gradients, grad, *ctx.saved_tensors[:3]), None
 
 
 for _device in ("CUDA", "CPU"):  # CPU: in Triton's interpreter, by which the kernels are tested

@@ -1,4 +1,4 @@
-"""A training step of DMD at the sizes of MOSI, batch 16: forward, losses, backward, clipping; random data."""
+"""A training step of DMD at the sizes of MOSI and MOSEI, batch 16: forward, losses, backward, clipping; random data."""
 
 from __future__ import annotations
 
@@ -18,18 +18,26 @@ from benchmarks.suite.point import Call, Point, Provider, Settings, Skipped, Wor
 
 sys.path.insert(0, str(ROOT / "examples" / "dmd"))
 from dmd.data import Batch
+from dmd.graphed_step import CUDARecorder, GraphedStep
 from dmd.model import DMD, ModelConfig
 from dmd.released import NAMES, ReleasedConfig, ReleasedNetwork, ReleasedObjective, ReleasedTask
-from dmd.released_weights import STEPS
+from dmd.released_weights import DATASETS, DIMS, STEPS
 from dmd.task import DMDTask, TaskConfig
 
-PUBLISHED, OURS, COMPILED = "published program", "gdkit", "gdkit, compiled"
+PUBLISHED, OURS, COMPILED, GRAPHED = "published program", "gdkit", "gdkit, compiled", "gdkit, CUDA graph"
 KEYS = {"language": "text", "vision": "vision", "acoustic": "audio"}
 QUICK_STEPS = {"language": 9, "vision": 20, "acoustic": 14}
 QUICK_SIZES = {"dim": 10, "num_heads": 2, "num_layers": 3, "memory_layers": 3}
+WIDTHS = {"mosi": {}, "mosei": {"language": 768, "vision": 35, "acoustic": 74}}
+KERNELS = {"mosi": {}, "mosei": {"language": 5, "vision": 1, "acoustic": 3}}
 # Counted for the published network: operations, exponentials of what its bands leave visible, forward and backward,
 # and bytes of everything that a fused step still has to move.
-COUNTED = {"aligned": Work(13.5e9, 16.3e6, 507e6), "unaligned": Work(138e9, 936e6, 2.6e9)}
+COUNTED = {
+    ("mosi", "aligned"): Work(13.5e9, 16.3e6, 507e6),
+    ("mosi", "unaligned"): Work(138e9, 936e6, 2.6e9),
+    ("mosei", "aligned"): Work(5.6e9, 11.9e6, 271e6),
+    ("mosei", "unaligned"): Work(80e9, 648e6, 1.65e9),
+}
 
 
 def draw(steps: dict[str, int], dims: dict[str, int], batch_size: int, device: str) -> Batch:
@@ -44,18 +52,21 @@ def draw(steps: dict[str, int], dims: dict[str, int], batch_size: int, device: s
     return Batch(inputs, masks, labels, torch.arange(batch_size, device=device))
 
 
-def step_of(task: nn.Module, batch: Batch, compiled: bool = False) -> Call:
-    """What a trainer does with a batch before the optimiser's turn."""
-    forward = torch.compile(task) if compiled else task
+def step_of(task: nn.Module, batch: Batch, form: str = OURS) -> Call:
+    """What a trainer does with a batch before the optimiser's turn; the form says how."""
+    forward = torch.compile(task) if form == COMPILED else task
     parameters = [*task.parameters()]
 
-    def step() -> Tensor:
+    def step(batch: Batch = batch) -> Tensor:
         loss = forward(batch)["loss"]
         loss.backward()
         nn.utils.clip_grad_value_(parameters, 0.6)
         task.zero_grad()
         return loss.detach()
 
+    if form == GRAPHED:
+        graphed = GraphedStep(step, CUDARecorder())
+        return lambda: graphed(batch)
     return step
 
 
@@ -89,39 +100,55 @@ def published_provider(config: ReleasedConfig, batch: Batch, settings: Settings)
     return provider
 
 
-def our_provider(make: Callable[[], nn.Module], batch: Batch, settings: Settings, compiled: bool = False) -> Provider:
-    """A task of examples/dmd."""
+def our_providers(make: Callable[[], nn.Module], batch: Batch, settings: Settings) -> dict[str, Provider]:
+    """A task of examples/dmd in every form."""
 
-    def provider(mode: str) -> Call:
-        if compiled and not settings.compiles:
-            raise Skipped("without --compile: compiling takes minutes")
-        if compiled:
-            torch.compiler.reset()
-        return step_of(make().to(settings.device).train(), batch, compiled)
+    def provider_of(form: str) -> Provider:
+        def provider(mode: str) -> Call:
+            if form == COMPILED and not settings.compiles:
+                raise Skipped("without --compile: compiling takes minutes")
+            if form == GRAPHED and settings.device != "cuda":
+                raise Skipped("only CUDA has graphs")
+            if form == COMPILED:
+                torch.compiler.reset()
+            return step_of(make().to(settings.device).train(), batch, form)
 
-    return provider
+        return provider
+
+    return {form: provider_of(form) for form in (OURS, COMPILED, GRAPHED)}
 
 
 def released_points(settings: Settings) -> Iterator[Point]:
     """The published network: the program, and what examples/dmd rebuilds of it."""
-    for setting in ("quick",) if settings.quick else ("aligned", "unaligned"):
-        if settings.quick:
-            config = replace(ReleasedConfig(steps=QUICK_STEPS), **QUICK_SIZES)
-        else:
-            config = ReleasedConfig(steps=STEPS["mosi", setting])
+    for dataset, setting in [("mosi", "quick")] if settings.quick else STEPS:
+        config = released_config(dataset, setting)
         undropped = replace(config, attention_dropout=dict.fromkeys((*NAMES, "memory"), 0.0))
         batch = draw(config.steps, config.input_dims, 4 if settings.quick else 16, settings.device)
-
+        ours = our_providers(lambda config=config: released_task(config), batch, settings)
+        without = our_providers(lambda config=undropped: released_task(config), batch, settings)
         providers = {
             PUBLISHED: published_provider(config, batch, settings),
-            OURS: our_provider(lambda config=config: released_task(config), batch, settings),
-            "gdkit, no attention dropout": our_provider(
-                lambda config=undropped: released_task(config), batch, settings
-            ),
-            COMPILED: our_provider(lambda config=config: released_task(config), batch, settings, compiled=True),
+            **ours,
+            "gdkit, no attention dropout": without[OURS],
         }
         baseline = OURS if settings.published is None else PUBLISHED
-        yield step_point("published network", setting, config.steps, batch, providers, baseline, COUNTED.get(setting))
+        work, place = COUNTED.get((dataset, setting)), setting if settings.quick else f"{dataset}, {setting}"
+        yield step_point("published network", place, config.steps, batch, providers, baseline, work)
+
+
+def released_config(dataset: str, setting: str) -> ReleasedConfig:
+    """The published network as it is for a data set."""
+    if setting == "quick":
+        return replace(ReleasedConfig(steps=QUICK_STEPS), **QUICK_SIZES)
+    default = ReleasedConfig()
+    return replace(
+        default,
+        dim=DIMS[dataset],
+        input_dims=default.input_dims | WIDTHS[dataset],
+        kernel_size=default.kernel_size | KERNELS[dataset],
+        steps=STEPS[dataset, setting],
+        **DATASETS[dataset],
+    )
 
 
 def released_task(config: ReleasedConfig) -> ReleasedTask:
@@ -131,19 +158,16 @@ def released_task(config: ReleasedConfig) -> ReleasedTask:
 
 def example_points(settings: Settings) -> Iterator[Point]:
     """The example's own network with its defaults, which differ from the published ones."""
-    dims = ReleasedConfig().input_dims
-    for setting in ("quick",) if settings.quick else ("aligned", "unaligned"):
-        steps = QUICK_STEPS if settings.quick else STEPS["mosi", setting]
+    for dataset, setting in [("mosi", "quick")] if settings.quick else STEPS:
+        dims = ReleasedConfig().input_dims | WIDTHS[dataset]
+        steps = QUICK_STEPS if settings.quick else STEPS[dataset, setting]
         batch = draw(steps, dims, 4 if settings.quick else 16, settings.device)
 
-        def task() -> nn.Module:
+        def task(dims: dict[str, int] = dims) -> nn.Module:
             return DMDTask(DMD(ModelConfig(), dims, 1), TaskConfig())
 
-        providers = {
-            OURS: our_provider(task, batch, settings),
-            COMPILED: our_provider(task, batch, settings, compiled=True),
-        }
-        yield step_point("example's network", setting, steps, batch, providers, OURS, None)
+        place = setting if settings.quick else f"{dataset}, {setting}"
+        yield step_point("example's network", place, steps, batch, our_providers(task, batch, settings), OURS, None)
 
 
 def step_point(
@@ -162,6 +186,6 @@ def step_point(
 
 
 def points(settings: Settings) -> Iterator[Point]:
-    """Both networks, aligned and unaligned."""
+    """Both networks, aligned and unaligned, at the sizes of both data sets."""
     yield from released_points(settings)
     yield from example_points(settings)
