@@ -5,7 +5,7 @@ that compute the same: time, memory, operations, waits for the device, and the f
 give. Writes performance_<device>.csv and .md, and pictures; docs/performance.md says how it measures. From the
 repository's root:
 
-    python benchmarks/run.py                                    # everything, on one thread: 10 to 20 minutes
+    python benchmarks/run.py                                    # everything, on one thread: half an hour
     python benchmarks/run.py --only triplet,step --published DIR  # two cases; rows of the others are kept
     python benchmarks/run.py --quick                            # tiny sizes, to see that it runs
     python benchmarks/run.py --draw                             # table and pictures again, from the CSV
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,14 +77,17 @@ def main() -> None:
         "--data-folder", type=Path, default=DATA, help="folder of feature files to measure the loader on"
     )
     parser.add_argument("--compile", action="store_true", help="also compiled training steps: three minutes for each")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes and two rounds on a CPU")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes and two rounds on a CPU, into a new folder")
     parser.add_argument("--draw", action="store_true", help="measure nothing: read the CSV")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the CSV and the table")
-    parser.add_argument("--images", type=Path, default=Path("docs/images/performance"), help="folder of the pictures")
+    parser.add_argument("--out", type=Path, help="folder of the CSV and the table; by default benchmarks/results")
+    parser.add_argument("--images", type=Path, help="folder of the pictures; by default docs/images/performance")
     arguments = parser.parse_args()
     cases = arguments.only.split(",")
     if unknown := [case for case in cases if case not in CASES]:
         parser.error(f"--only names {', '.join(unknown)}; there are {', '.join(CASES)}")
+    trial = Path(tempfile.mkdtemp(prefix="performance-")) if arguments.quick else None
+    arguments.out = arguments.out or trial or Path("benchmarks/results")
+    arguments.images = arguments.images or trial or Path("docs/images/performance")
     given = [arguments.data_folder] if arguments.data_folder != DATA else []
     for folder in (arguments.out, arguments.images, *given):
         if not folder.is_dir():
@@ -106,6 +110,7 @@ def main() -> None:
     rows = read(path)
     path.with_suffix(".md").write_text(markdown(rows), encoding="utf-8")
     draw(rows, arguments.images, name)
+    print(f"wrote {path}, the same as .md, and pictures in {arguments.images}")
 
 
 if __name__ == "__main__":

@@ -103,8 +103,8 @@ def edge_distances(
 
     Args:
         x, edge_index: logits or features of the nodes; sources and targets of the edges.
-        distance: "l1", "l2", "cosine", "kl", which hold no vector for every edge ("l1", and along sparse edges all, have
-            first derivatives only), or a callable (teacher, student), each (batch, edge, dim) -> (batch, edge).
+        distance: "l1", "l2", "cosine", "kl", which hold no vector for every edge ("l1", and along sparse edges all,
+            have first derivatives only), or callable (teacher, student), (batch, edge, dim) twice to (batch, edge).
         temperature: :math:`T` of "kl", above 0.
         detach_teacher: no gradient reaches the teacher's side.
 
