@@ -85,7 +85,8 @@ def main() -> None:
     cases = arguments.only.split(",")
     if unknown := [case for case in cases if case not in CASES]:
         parser.error(f"--only names {', '.join(unknown)}; there are {', '.join(CASES)}")
-    trial = Path(tempfile.mkdtemp(prefix="performance-")) if arguments.quick else None
+    is_trial = arguments.quick and not (arguments.out and arguments.images)
+    trial = Path(tempfile.mkdtemp(prefix="performance-")) if is_trial else None
     arguments.out = arguments.out or trial or Path("benchmarks/results")
     arguments.images = arguments.images or trial or Path("docs/images/performance")
     given = [arguments.data_folder] if arguments.data_folder != DATA else []

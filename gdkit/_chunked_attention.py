@@ -16,7 +16,7 @@ from gdkit._masking import real_lengths
 from gdkit._once import differentiable_once
 
 CHUNK = 2**18  # scores that are held at once: 1 MB of float32, which stays in a core's cache
-KEPT = 2**19  # scores of a call that are few enough to be kept for backward
+KEPT = 2**19  # scores of a call that are few enough to be held all at once, and kept for backward
 BAND_ROWS = 64  # rows at a time under a band: fewer would skip more hidden keys, in smaller products
 
 
@@ -108,12 +108,13 @@ class _Chunk(NamedTuple):
 
 
 def _chunks(query: Tensor, key: Tensor, shown: Tensor | None, band: int | Tensor | None) -> Iterator[_Chunk]:
-    """At most CHUNK scores at a time, unless a single row has more."""
+    """At most so many scores at a time, unless a single row has more."""
     num_heads, num_queries, num_keys = len(query), query.shape[2], key.shape[2]
     # The end of each sample's keys; on a GPU, asking would wait.
     ends = [num_keys] if shown is None or shown.is_cuda else cast(list[int], real_lengths(shown).tolist())  # pyright: ignore
-    size = max(1, min(BAND_ROWS if isinstance(band, int) else num_queries, num_queries, CHUNK // num_keys))
-    num_together = max(1, CHUNK // (size * num_keys))
+    most = KEPT if num_heads * num_queries * num_keys <= KEPT else CHUNK
+    size = max(1, min(BAND_ROWS if isinstance(band, int) else num_queries, num_queries, most // num_keys))
+    num_together = max(1, most // (size * num_keys))
     per_sample = max(1, num_heads // max(1, len(ends)))
     bias, biased = None, None
     for row in range(0, num_queries, size):

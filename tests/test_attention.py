@@ -166,6 +166,7 @@ def test_a_spare_column_hides_keys_like_a_mask(call):
 @pytest.mark.parametrize("masked", [False, True])
 def test_chunks_change_nothing(chunk, band, masked, monkeypatch):
     monkeypatch.setattr(_chunked_attention, "CHUNK", chunk)
+    monkeypatch.setattr(_chunked_attention, "KEPT", 0)
     monkeypatch.setattr(_chunked_attention, "BAND_ROWS", 2)
     options = {"key_mask": torch.rand(3, 5) > 0.3 if masked else None, "band": band}
     leaves = [torch.randn(3, 2, steps, 4, dtype=torch.float64, requires_grad=True) for steps in (6, 5, 5)]
@@ -178,6 +179,7 @@ def test_chunks_change_nothing(chunk, band, masked, monkeypatch):
 @pytest.mark.parametrize("chunk", [7, 2**20])
 def test_backward_of_chunks_repeats_the_dropout(chunk, monkeypatch):
     monkeypatch.setattr(_chunked_attention, "CHUNK", chunk)
+    monkeypatch.setattr(_chunked_attention, "KEPT", 0)
     leaves = [torch.randn(2, 2, steps, 3, dtype=torch.float64, requires_grad=True) for steps in (4, 5, 5)]
 
     def dropped(*heads):
@@ -190,6 +192,7 @@ def test_backward_of_chunks_repeats_the_dropout(chunk, monkeypatch):
 @pytest.mark.parametrize("dropout", [0.1, 0.5])
 def test_chunks_drop_the_share_that_is_asked_for(dropout, monkeypatch):
     monkeypatch.setattr(_chunked_attention, "CHUNK", 2**14)
+    monkeypatch.setattr(_chunked_attention, "KEPT", 0)
     query, key = torch.zeros(2, 2, 100, 300), torch.zeros(2, 2, 300, 300)
     value = torch.eye(300).expand(2, 2, -1, -1)  # the result is the weights
 
@@ -240,6 +243,7 @@ def test_auto_leaves_torch_func_to_what_has_its_rules():
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_weights_that_are_kept_are_those_that_backward_computes(dropout, monkeypatch):
     leaves = [torch.randn(2, 2, steps, 3, dtype=torch.float64, requires_grad=True) for steps in (4, 5, 5)]
+    monkeypatch.setattr(_chunked_attention, "CHUNK", 2**19)  # the same chunks, and so the same dropout
     gradients = []
     for kept in (0, 2**19):
         monkeypatch.setattr(_chunked_attention, "KEPT", kept)
