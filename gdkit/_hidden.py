@@ -99,9 +99,10 @@ class Hidden:
         reaches = reaches if reaches.dim() == 2 else reaches[None]
         return reaches if sees is None else sees & reaches
 
-    def at_last_query(self) -> Hidden:
-        """What is hidden from the last query, where it alone asks; ``band`` must be an integer or None."""
-        band = None if self.band is None else self.band + self.num_queries - 1
+    def at_last_query(self, num_queries: int | None = None) -> Hidden:
+        """What is hidden from the last query, of so many or of all, where it alone asks; no band by samples."""
+        last = (self.num_queries if num_queries is None else num_queries) - 1
+        band = None if self.band is None else self.band + last
         return Hidden(1, self.num_keys, self.device, self.key_lengths, None, self.key_mask, band)
 
 

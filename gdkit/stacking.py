@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
-from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from gdkit._hidden import Hidden, hidden_by_masks
-from gdkit._stacked_weights import StackedWeights, normalised
-from gdkit._transformer_layer import CrossmodalLayer, check_sequences, is_plain, is_untouched
-from gdkit.attention import attend
+from gdkit._stacked_run import run_stacked
+from gdkit._stacked_task import Task, groups_of
+from gdkit._transformer_layer import check_sequences
 
 if TYPE_CHECKING:
     from gdkit.crossmodal import CrossmodalTransformer
@@ -34,8 +29,9 @@ def run_together(
 ) -> list[Tensor]:
     """What each transformer makes of its own sequences, computed in as few launches as one of them takes.
 
-    Transformers alike in class, sizes, options, dtype, mode and the lengths of their sequences run as one, with
-    stacked parameters; attention is one call for those with the same band and dropout of weights. All others run by
+    Transformers alike in class, sizes, options, dtype and mode run as one, with stacked parameters, their sequences
+    padded to one length (unless that would more than double the steps); attention is one call for those with the same
+    band and dropout of weights. All others run by
     themselves, as do those of a class with a ``forward`` of its own, or in which something is hooked, or replaced such
     as by an adapter.
 
@@ -60,21 +56,17 @@ def run_together(
         [torch.Size([2, 9, 20]), torch.Size([2, 9, 20]), torch.Size([2, 9, 20])]
     """
     columns = _columns(transformers, targets, sources, target_masks, source_masks)
-    tasks = [_Task(*cast(Any, parts)) for parts in zip(transformers, *columns, strict=True)]
+    tasks = [Task(*cast(Any, parts)) for parts in zip(transformers, *columns, strict=True)]
     stacked = len(tasks) > 0 and _pays(targets[0]) if stacked is None else stacked
-    groups: dict[Any, list[int]] = {}
-    for place, task in enumerate(tasks):
-        groups.setdefault(task.alike() if stacked and task.can_stack() else place, []).append(place)
     results = [*targets]
-    for places in groups.values():
+    for places in groups_of(tasks) if stacked else [[place] for place in range(len(tasks))]:
         if len(places) == 1:
             transformer, *inputs = tasks[places[0]]
             results[places[0]] = cast(Tensor, transformer(*inputs, last_step=last_step))
             continue
-        places.sort(key=lambda place: tasks[place].attends_alike())
         for task in (tasks[place] for place in places):
             check_sequences("CrossmodalTransformer", task.transformer.dim, *task[1:], last_step=last_step)
-        for place, result in zip(places, _run([tasks[place] for place in places], last_step), strict=True):
+        for place, result in zip(places, run_stacked([tasks[place] for place in places], last_step), strict=True):
             results[place] = result
     return results
 
@@ -106,135 +98,9 @@ def _columns(
     return columns[1:]
 
 
-_OPTIONS = (bool, int, float, str, type(None))
 _ARGUMENTS = ("targets", "sources", "target_masks", "source_masks")
-
-
-class _Task(NamedTuple):
-    """A transformer and what it reads."""
-
-    transformer: CrossmodalTransformer
-    target: Tensor  # (batch, time, dim)
-    source: Tensor | None  # (batch, source time, dim)
-    target_mask: Tensor | None
-    source_mask: Tensor | None
-
-    def can_stack(self) -> bool:
-        """Whether the transformer computes what its class says, with nothing but what a stack has too."""
-        from gdkit.crossmodal import CrossmodalTransformer
-
-        module, layers = self.transformer, [cast(CrossmodalLayer, x) for x in self.transformer.layers]
-        inside = [*module.modules()][1:]
-        same = {(x.dropout.p, x.attention_dropout) for x in layers}
-        methods = ("__call__", "forward", "embed")
-        return (
-            all(getattr(type(module), name) is getattr(CrossmodalTransformer, name) for name in methods)
-            and is_untouched(module)
-            and all(is_plain(each) and each.training == module.training for each in inside)
-            and all(each.eps == 1e-5 for each in inside if isinstance(each, nn.LayerNorm))
-            and len(same) == 1
-            and not module._parameters  # pyright: ignore[reportPrivateUsage]
-            and not module._buffers  # pyright: ignore[reportPrivateUsage]
-            and all(isinstance(value, _OPTIONS) for name, value in vars(module).items() if name[0] != "_")
-        )
-
-    def alike(self) -> tuple[Any, ...]:
-        """Equal for tasks that can run as one."""
-        module, layer = self.transformer, _first_layer(self.transformer)
-        # All that the positions of a subclass may go by.
-        options = [(name, x) for name, x in vars(module).items() if name[0] != "_" and name != "band"]
-        sizes = (layer.expand.out_features, module.dropout.p, layer.dropout.p)
-        given = (self.target, self.source, self.target_mask, self.source_mask, layer.expand.weight)
-        tensors = tuple(None if x is None else (x.dtype, x.device) for x in given)
-        shapes = (self.target.shape, None if self.source is None else self.source.shape)
-        return type(module), tuple(options), sizes, shapes, tensors
-
-    def attends_alike(self) -> tuple[float, float]:
-        """Equal for tasks whose attention can be one call."""
-        band = self.transformer.band
-        return _first_layer(self.transformer).attention_dropout, math.inf if band is None else band
-
-
-def _run(tasks: Sequence[_Task], last_step: bool) -> tuple[Tensor, ...]:
-    """(batch, time, dim) of each task, or (batch, dim) with ``last_step``, of tasks that are alike."""
-    first = tasks[0].transformer
-    x, mask = _embed([task.target for task in tasks], [task.target_mask for task in tasks], first)
-    weights = StackedWeights([task.transformer for task in tasks], crossed=tasks[0].source is not None)
-    sources, source_mask, keys_and_values = x, mask, None
-    if tasks[0].source is not None:
-        masks = [task.source_mask for task in tasks]
-        sources, source_mask = _embed([cast(Tensor, task.source) for task in tasks], masks, first)
-        keys_and_values = weights.keys_and_values(normalised(sources))
-    runs: list[_Run] = _runs(tasks, (x, sources, mask, source_mask))
-    dropout = _first_layer(first).dropout
-    for depth in range(first.num_layers):
-        last = last_step and depth == first.num_layers - 1
-        normed = normalised(x)
-        asking = normed
-        if last:  # one query, which stands at the end
-            x, asking = x[:, :, -1:], normed[:, :, -1:]
-            runs = [_Run(run.size, run.hidden.at_last_query(), run.dropout) for run in runs]
-        if keys_and_values is None:
-            query, key, value = weights.all_heads(depth, normed, asking)
-        else:
-            query, (key, value) = weights.queries(depth, asking), keys_and_values[depth]
-        x = x + dropout(weights.linear("out", depth, _attend(query, key, value, runs)))
-        hidden = dropout(F.relu(weights.linear("expand", depth, normalised(x))))
-        x = x + dropout(weights.linear("contract", depth, hidden))
-    x = weights.final_norm(normalised(x))
-    if mask is not None:
-        x = torch.where((mask[:, :, -1:] if last_step else mask)[..., None], x, 0.0)
-    return (x[:, :, 0] if last_step else x).unbind(0)
-
-
-def _embed(
-    sequences: Sequence[Tensor], masks: Sequence[Tensor | None], transformer: CrossmodalTransformer
-) -> tuple[Tensor, Tensor | None]:
-    """The embedded sequences (task, batch, time, dim), and their masks (task, batch, time)."""
-    x = torch.stack(list(sequences))
-    mask = None if masks[0] is None else torch.stack(cast(list[Tensor], masks))
-    folded = None if mask is None else mask.flatten(0, 1)
-    return transformer.embed(x.flatten(0, 1), folded).view(x.shape), mask
-
-
-class _Run(NamedTuple):
-    """Neighbouring tasks whose attention is one call."""
-
-    size: int
-    hidden: Hidden
-    dropout: float
-
-
-def _runs(tasks: Sequence[_Task], sequences: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> list[_Run]:
-    """The runs among tasks in the order of ``attends_alike``, of sequences and masks as in :func:`hidden_by_masks`."""
-    starts = [n for n, task in enumerate(tasks) if n == 0 or task.attends_alike() != tasks[n - 1].attends_alike()]
-    runs: list[_Run] = []
-    for start, stop in zip(starts, [*starts[1:], len(tasks)], strict=True):
-        transformer, run = tasks[start].transformer, slice(start, stop)
-        target, source, *masks = (None if x is None else x[run].flatten(0, 1) for x in sequences)
-        hidden = hidden_by_masks(cast(Tensor, target), cast(Tensor, source), masks[0], masks[1], transformer.band)
-        dropout = _first_layer(transformer).attention_dropout if transformer.training else 0.0
-        runs.append(_Run(stop - start, hidden, dropout))
-    return runs
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[_Run]) -> Tensor:
-    """Attention of all tasks, each (task, batch, heads, time, head_dim), to (task, batch, time, dim)."""
-    sizes = [run.size for run in runs]
-    parts: list[Tensor] = []
-    for run, *heads in zip(runs, *(torch.split(x, sizes) for x in (query, key, value)), strict=True):
-        folded = [part.flatten(0, 1) for part in heads]
-        split = "(task batch) heads time width -> task batch time (heads width)"
-        parts.append(
-            rearrange(attend(folded[0], folded[1], folded[2], run.hidden, run.dropout), split, batch=query.shape[1])
-        )
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _pays(x: Tensor) -> bool:
     """Whether launches are what a step waits for where this tensor is."""
     return x.is_cuda
-
-
-def _first_layer(transformer: CrossmodalTransformer) -> CrossmodalLayer:
-    return cast(CrossmodalLayer, transformer.layers[0])

@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gdkit import CrossmodalTransformer, MultimodalTransformer
+from gdkit._stacked_task import Task, groups_of
 from gdkit.stacking import run_together
 
 DIM, BATCH = 8, 3
@@ -50,10 +51,39 @@ def test_stacked_is_one_by_one(source_time, masked, last_step, bands):
     torch.testing.assert_close(*both)
 
 
+@pytest.mark.parametrize("last_step", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("crossed", [False, True])
+@pytest.mark.parametrize("bands", [(None,), (0,), (1, -1, None, 2)])
+def test_sequences_of_several_lengths_run_together(crossed, masked, last_step, bands):
+    transformers = transformers_of(4, bands=bands)
+    times, source_times = (5, 3, 5, 6), (4, 7, 1, 7)
+    given = [x for time in times for x in sequences(1, time)], [x for time in source_times for x in sequences(1, time)]
+    masks = [torch.rand(BATCH, time) > 0.3 for time in times], [torch.rand(BATCH, time) > 0.3 for time in source_times]
+    if masked:
+        masks[0][1] = masks[1][2] = None
+    columns = (given[0], given[1] if crossed else None, masks[0] if masked else None)
+    columns = (*columns, masks[1] if masked and crossed else None)
+    groups = groups_of(
+        [Task(t, x, given[1][0] if crossed else None, None, None) for t, x in zip(transformers, given[0])]
+    )
+    assert len(groups_of(tasks)) == 1
+    both = [results_of(transformers, *columns, last_step=last_step, stacked=each) for each in (False, True)]
+    torch.testing.assert_close(*both)
+
+
+def test_far_longer_sequences_run_by_themselves():
+    transformers = transformers_of(4)
+    targets = [x for time in (2, 30, 2, 2) for x in sequences(1, time)]
+    places = groups_of([Task(t, x, None, None, None) for t, x in zip(transformers, targets, strict=True)])
+    assert sorted(places) == [[0, 2, 3], [1]]
+    torch.testing.assert_close(*(results_of(transformers, targets, None, stacked=each) for each in (False, True)))
+
+
 def test_what_is_not_alike_runs_by_itself_and_results_keep_their_places():
     torch.manual_seed(0)
     transformers = [*transformers_of(2), *transformers_of(2, layers=1), *transformers_of(1)]
-    targets = [*sequences(1, 4), *sequences(4, 5)]  # the first differs in length, the third and fourth in depth
+    targets = [*sequences(1, 4), *sequences(4, 5)]  # the third and fourth differ in depth
     both = [results_of(transformers, targets, None, stacked=each) for each in (False, True)]
     torch.testing.assert_close(*both)
 
