@@ -9,6 +9,7 @@ and are not counted. Sizes of MOSI, batch 16; forward, losses and backward. From
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,9 +79,12 @@ def count(task: nn.Module, batch: Batch, stacked: bool) -> tuple[int, int, int]:
 
 def main() -> None:
     """Count and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setting", nargs="+", choices=("aligned", "unaligned"), default=["aligned", "unaligned"])
+    settings = parser.parse_args().setting
     print("| network | sizes | transformers | forward and losses | backward | together | reads and copies |")
     print("|---|---|---|---|---|---|---|")
-    for setting in ("aligned", "unaligned"):
+    for setting in settings:
         config = released_config("mosi", setting)
         tasks = {
             "published": released_task(config),

@@ -47,7 +47,8 @@ class GDUnit(nn.Module):
     are as readily the two worst. Which form to take (measured in docs/what-edges-mean.md):
 
     - ``scorer="agreement"`` finds the better teachers without labels. Take it first, with batches of 16 samples or more
-      and unlabelled samples among them. It asks that nodes err in different ways; two nodes it cannot tell apart.
+      and unlabelled samples among them. It asks that nodes err in different ways; two nodes it cannot tell apart. It
+      compares all nodes with all, so it is for tens of them.
       The weights of each sample depend on the rest of the batch (under several processes: on each process's part of
       it), and one sample alone gives equal weights.
     - ``scorer=None`` with ``teacher_quality``, where held-out labels say who is good.
@@ -215,8 +216,9 @@ class GDUnit(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""
+        names = self.graph.names if len(self.graph.names) <= 8 else len(self.graph.names)
         return (
-            f"nodes={self.graph.names}, edges={self.graph.num_edges}, logit_dim={self.logit_dim}, "
+            f"nodes={names}, edges={self.graph.num_edges}, logit_dim={self.logit_dim}, "
             f"normalize={self.normalize!r}, temperature={self.temperature}, distance={self.distance!r}, "
             f"feature_distance={self.feature_distance!r}, prior_weight={self.prior_weight}, "
             f"detach_teacher={self.detach_teacher}, detach_weights={self.detach_weights}"

@@ -154,3 +154,14 @@ def test_the_profile_of_a_step_gives_every_operator_a_group_and_a_picture(tmp_pa
     assert groups["aten::add_"] == "element by element, rest"
     assert groups["aten::t"] == "views, allocation, autograd"
     assert sum(float(row["milliseconds"]) for row in rows) > 1
+
+
+def test_stacked_steps_start_half_as_many_operations_and_wait_for_nothing():
+    command = [sys.executable, "benchmarks/launches.py", "--setting", "aligned"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    together = {(row[0], row[2]): int(row[5].replace(",", "")) for row in rows}
+    assert together["published", "stacked"] < 0.55 * together["published", "one by one"]
+    assert 500 < together["published", "stacked"] <= 1400
+    assert [row[6] for row in rows] == ["0"] * 4

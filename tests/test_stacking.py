@@ -64,9 +64,7 @@ def test_sequences_of_several_lengths_run_together(crossed, masked, last_step, b
         masks[0][1] = masks[1][2] = None
     columns = (given[0], given[1] if crossed else None, masks[0] if masked else None)
     columns = (*columns, masks[1] if masked and crossed else None)
-    groups = groups_of(
-        [Task(t, x, given[1][0] if crossed else None, None, None) for t, x in zip(transformers, given[0])]
-    )
+    tasks = [Task(t, x, given[1][0] if crossed else None, None, None) for t, x in zip(transformers, given[0])]
     assert len(groups_of(tasks)) == 1
     both = [results_of(transformers, *columns, last_step=last_step, stacked=each) for each in (False, True)]
     torch.testing.assert_close(*both)
