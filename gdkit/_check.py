@@ -111,15 +111,18 @@ def check_not_empty(owner: str, argument: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def check_names(owner: str, argument: str, given: Mapping[str, object], names: Sequence[str]) -> None:
+def check_names(
+    owner: str, argument: str, given: Mapping[str, object], names: Sequence[str], *, or_stacked: bool = False
+) -> None:
     """Check that a mapping has exactly the given node names as keys.
 
     Raises:
-        TypeError: if ``given`` is not a mapping.
+        TypeError: if ``given`` is not a mapping (nor, where that would do, a tensor of all nodes).
         ValueError: naming what is lacking or not a node.
     """
     if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{owner}: {argument} must be a mapping from node name to tensor, got {type(given).__name__}")
+        wanted = "a mapping from node name to tensor" + (", or a tensor of all nodes" if or_stacked else "")
+        raise TypeError(f"{owner}: {argument} must be {wanted}, got {type(given).__name__}")
     nodes = ", ".join(names)
     lacking = [name for name in names if name not in given]
     if lacking:

@@ -24,7 +24,7 @@ def stack_nodes(
     """
     if isinstance(given, Tensor):
         return _check.check_shape(owner, argument, given, ["batch", len(names), "dim" if dim is None else dim])
-    _check.check_names(owner, argument, given, names)
+    _check.check_names(owner, argument, given, names, or_stacked=True)
     first = _check.check_shape(
         owner, f"{argument}[{names[0]!r}]", given[names[0]], ["batch", "dim" if dim is None else dim]
     )
@@ -53,7 +53,7 @@ def stack_features(
             raise TypeError(f"{owner}: features must be a mapping, as nodes differ in width, got one tensor")
         shape = [batch, len(widths), next(iter(widths.values()))]
         return _check.check_floating(owner, "features", _check.check_shape(owner, "features", given, shape))
-    _check.check_names(owner, "features", given, list(widths))
+    _check.check_names(owner, "features", given, list(widths), or_stacked=True)
     for name, width in widths.items():
         argument, note = f"features[{name!r}]", f"dim is {width} for {'every node' if same else repr(name)}"
         _check.check_shape(owner, argument, given[name], ["batch", width], note)
@@ -68,7 +68,7 @@ def stack_flags(
 ) -> Tensor:
     """Stack a mapping from node name to (batch,) booleans into (batch, node); a stacked mask is checked only."""
     if not isinstance(given, Tensor):
-        _check.check_names(owner, argument, given, names)
+        _check.check_names(owner, argument, given, names, or_stacked=True)
         columns = [_check.check_mask(owner, f"{argument}[{name!r}]", given[name], [batch]) for name in names]
         given = torch.stack(columns, dim=1)
     return _check.check_mask(owner, argument, given, [batch, len(names)])  # (batch, node)
@@ -88,7 +88,7 @@ def stack_quality(owner: str, quality: Tensor | Mapping[str, object], names: Seq
         axes = [len(names)] if quality.dim() == 1 else [batch, len(names)]
         _check.check_shape(owner, argument, quality, axes, "(node,) or (batch, node)")
         return _real(owner, argument, quality, like)
-    _check.check_names(owner, argument, quality, names)
+    _check.check_names(owner, argument, quality, names, or_stacked=True)
     columns = [_real(owner, f"{argument}[{name!r}]", quality[name], like) for name in names]
     for name, column in zip(names, columns, strict=True):
         _check.check_shape(owner, f"{argument}[{name!r}]", column, [batch] if column.dim() else [], "() or (batch,)")

@@ -122,7 +122,10 @@ GD_UNIT = [
     (lambda: make()(LOGITS[:0], FEATURES[:0]), "GDUnit: logits must hold at least 1 sample, got shape (0, 3, 2)"),
     (lambda: make()(LOGITS.long(), FEATURES), "GDUnit: logits must be floating point, got torch.int64"),
     (lambda: make()(LOGITS, FEATURES[:3]), "GDUnit: features must have shape (4, 3, 4), got (3, 3, 4)"),
-    (lambda: make()(LOGITS.tolist(), FEATURES), "GDUnit: logits must be a mapping from node name to tensor, got list"),
+    (
+        lambda: make()(LOGITS.tolist(), FEATURES),
+        "GDUnit: logits must be a mapping from node name to tensor, or a tensor of all nodes, got list",
+    ),
     (lambda: make()(LOGITS, FEATURES.long()), "GDUnit: features must be floating point, got torch.int64"),
     (
         lambda: make()(LOGITS, FEATURES, torch.ones(4, 3)),
