@@ -24,6 +24,7 @@ class Rule(NamedTuple):
     aligned: bool | None = None  # head width a multiple of 8
     max_width: int = MAX_WIDTH
     min_scores: int = 0
+    band: bool | None = None  # with one band for all samples
 
 
 # Nothing fits: "sdpa". CPU rows are measured (docs/performance.md); the CUDA rows follow from what PyTorch's kernels
@@ -33,11 +34,11 @@ RULES = (
     Rule("triton", "cuda", HALF, aligned=False),
     Rule("triton", "cuda", HALF, dropout=True, max_width=32),
     Rule("chunked", "cpu", EXACT, dropout=True, max_width=2**30, min_scores=2**17),
-    Rule("chunked", "cpu", EXACT, dropout=False, max_width=10, min_scores=2**18),
+    Rule("chunked", "cpu", EXACT, dropout=False, max_width=32, min_scores=2**18, band=True),
 )
 
 
-def choose_backend(backend: str, query: Tensor, key: Tensor, dropout: float) -> str:
+def choose_backend(backend: str, query: Tensor, key: Tensor, dropout: float, has_band: bool = False) -> str:
     """The backend that computes a call, "auto" resolved.
 
     Raises:
@@ -66,6 +67,7 @@ def choose_backend(backend: str, query: Tensor, key: Tensor, dropout: float) -> 
             and rule.aligned in (None, width % 8 == 0)
             and width <= rule.max_width
             and scores >= rule.min_scores
+            and rule.band in (None, has_band)
             and not (rule.backend == "triton" and _why_not_triton(query))
             and not (rule.backend == "chunked" and torch.compiler.is_compiling())
         ):

@@ -80,7 +80,7 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, dropout: float = 0.0, backend: str = "auto"
 ) -> Tensor:
     """:func:`attention` with what it hides already checked, which several layers may share."""
-    chosen = choose_backend(backend, query, key, dropout)
+    chosen = choose_backend(backend, query, key, dropout, isinstance(hidden.band, int))
     if chosen == "reference":
         return attend_with_weights(query, key, value, hidden, dropout)[0]
     if key.shape[2] == 0 or query.shape[2] == 0:  # a sum over no key: zeros that are still on the graph

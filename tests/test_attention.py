@@ -214,17 +214,24 @@ def test_chunks_drop_the_share_that_is_asked_for(dropout, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dropout", "steps", "width", "chunked"),
-    [(0.1, 100, 5, True), (0.0, 200, 10, True), (0.0, 200, 16, False), (0.0, 100, 5, False), (0.1, 5, 5, False)],
+    ("dropout", "band", "steps", "width", "chunked"),
+    [
+        (0.1, None, 100, 5, True),
+        (0.1, None, 5, 5, False),
+        (0.0, 3, 200, 10, True),
+        (0.0, None, 200, 10, False),
+        (0.0, 3, 200, 64, False),
+        (0.0, 3, 100, 5, False),
+    ],
 )
-def test_auto_takes_chunks_for_dropout_or_narrow_heads_of_many_weights_on_a_cpu(
-    dropout, steps, width, chunked, monkeypatch
+def test_auto_takes_chunks_for_dropout_or_a_band_over_many_weights_on_a_cpu(
+    dropout, band, steps, width, chunked, monkeypatch
 ):
     taken = []
     nothing = torch.zeros(4, 4, steps, width)
     monkeypatch.setattr("gdkit.attention.chunked_attention", lambda *_: taken.append(1) or nothing)
     heads = torch.randn(4, 4, steps, width)
-    attention(heads, heads, heads, dropout=dropout)
+    attention(heads, heads, heads, dropout=dropout, band=band)
     assert bool(taken) == chunked
     taken.clear()
     with torch.autocast("cpu", torch.bfloat16):
@@ -236,8 +243,8 @@ def test_auto_takes_chunks_for_dropout_or_narrow_heads_of_many_weights_on_a_cpu(
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # PyTorch's kernel has no rule of its own
 def test_auto_leaves_torch_func_to_what_has_its_rules():
     heads = torch.randn(2, 4, 4, 200, 5)
-    each = torch.func.vmap(lambda x: attention(x, x, x))(heads)
-    torch.testing.assert_close(each[1], attention(heads[1], heads[1], heads[1]))
+    each = torch.func.vmap(lambda x: attention(x, x, x, band=0))(heads)
+    torch.testing.assert_close(each[1], attention(heads[1], heads[1], heads[1], band=0))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -180,7 +180,9 @@ def step_point(
     work: Work | None,
 ) -> Point:
     """A point of one mode; every provider draws its own weights and dropout, so values are not compared."""
-    sizes = {"batch": len(batch.labels), "steps": "/".join(map(str, steps.values())), "dropout": "as configured"}
+    widths = "/".join(str(x.shape[-1]) for x in batch.inputs.values())
+    lengths = "/".join(map(str, steps.values()))
+    sizes = {"batch": len(batch.labels), "steps": lengths, "widths": widths, "dropout": "as configured"}
     counted = {"full": work}
     return Point(sweep, setting, sizes, providers, baseline, counted, len(batch.labels), frozenset({COMPILED}))
 
