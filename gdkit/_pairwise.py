@@ -16,8 +16,9 @@ from gdkit._pair_operator import has_pair_kernels, pair_sums
 FEW = 16  # nodes up to which all pairs' differences are small, whatever else there is
 
 # Edges over pairs of nodes from which the table is faster, on one CPU thread (docs/performance.md): of products, which
-# are one matrix product, it computes thirty pairs in the time of one edge, of differences hardly more than two.
-TABLE_FROM = {"l1": 0.45, "l2": 0.06, "dot": 0.03}
+# are one matrix product, it computes thirty pairs in the time of one edge (eight in float64, for "l2"), of differences
+# hardly more than two.
+TABLE_FROM = {"l1": 0.45, "l2": 0.12, "dot": 0.03}
 
 # (kind, teachers, students, edge_index) -> (batch, edge): sums over dim of |t - s|, (t - s)^2 or t * s
 Sums = Callable[[str, Tensor, Tensor, Tensor], Tensor]

@@ -248,3 +248,16 @@ def test_wrong_lists_are_refused():
             run_together(*arguments)
     with pytest.raises(ValueError, match=r"source must have shape \(3, source time, 8\), got \(3, 7, 6\)"):
         run_together(transformers, targets, [torch.zeros(3, 7, 6).double()] * 2, stacked=True)
+
+
+@pytest.mark.gpu
+def test_a_gpu_stacks_by_itself():
+    transformers = [each.float().cuda() for each in transformers_of(4, bands=(0, None))]
+    targets = [torch.randn(BATCH, time, DIM, device="cuda") for time in (5, 7, 5, 5)]
+    one_by_one = run_together(transformers, targets, stacked=False)
+    with Counted() as counted:
+        together = run_together(transformers, targets)
+    torch.testing.assert_close(together, one_by_one, rtol=1e-5, atol=1e-5)
+    with Counted() as counted_alone:
+        run_together(transformers, targets, stacked=False)
+    assert counted.operations < 0.6 * counted_alone.operations
