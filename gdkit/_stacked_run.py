@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from einops import rearrange
@@ -14,9 +14,7 @@ from gdkit._hidden import Hidden, hidden_by_masks
 from gdkit._stacked_task import Task, first_layer
 from gdkit._stacked_weights import StackedWeights, normalised
 from gdkit.attention import attend
-
-if TYPE_CHECKING:
-    from gdkit.crossmodal import CrossmodalTransformer
+from gdkit.crossmodal import CrossmodalTransformer
 
 
 def run_stacked(tasks: Sequence[Task], last_step: bool) -> tuple[Tensor, ...]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
 from gdkit._transformer_layer import CrossmodalLayer, is_plain, is_untouched
-
-if TYPE_CHECKING:
-    from gdkit.crossmodal import CrossmodalTransformer
+from gdkit.crossmodal import CrossmodalTransformer
 
 _OPTIONS = (bool, int, float, str, type(None))
 
@@ -27,8 +25,6 @@ class Task(NamedTuple):
 
     def can_stack(self) -> bool:
         """Whether the transformer computes what its class says, with nothing but what a stack has too."""
-        from gdkit.crossmodal import CrossmodalTransformer
-
         module, layers = self.transformer, [cast(CrossmodalLayer, x) for x in self.transformer.layers]
         inside = [*module.modules()][1:]
         same = {(x.dropout.p, x.attention_dropout) for x in layers}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -11,9 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gdkit._transformer_layer import CrossmodalLayer
-
-if TYPE_CHECKING:
-    from gdkit.crossmodal import CrossmodalTransformer
+from gdkit.crossmodal import CrossmodalTransformer
 
 
 class StackedWeights:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from gdkit._stacked_run import run_stacked
 from gdkit._stacked_task import Task, groups_of
 from gdkit._transformer_layer import check_sequences
-
-if TYPE_CHECKING:
-    from gdkit.crossmodal import CrossmodalTransformer
+from gdkit.crossmodal import CrossmodalTransformer
 
 __all__ = ["run_together"]
 
@@ -79,8 +77,6 @@ def _columns(
     Raises:
         TypeError, ValueError: if they are not.
     """
-    from gdkit.crossmodal import CrossmodalTransformer
-
     columns: list[Sequence[Tensor | None]] = []
     for argument, column in zip(("transformers", *_ARGUMENTS), (transformers, *given), strict=True):
         if column is None and argument not in ("transformers", "targets"):
