@@ -35,6 +35,7 @@ RULES = (
     Rule("triton", "cuda", HALF, dropout=True, max_width=32),
     Rule("chunked", "cpu", EXACT, dropout=True, max_width=2**30, min_scores=2**17),
     Rule("chunked", "cpu", EXACT, dropout=False, max_width=32, min_scores=2**18, band=True),
+    Rule("chunked", "cpu", EXACT, dropout=False, max_width=10, min_scores=2**18),
 )
 
 

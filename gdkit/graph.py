@@ -48,7 +48,7 @@ class DistillationGraph:
     edges: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
-        names = _several(self.names)
+        names = tuple(self.names)
         for name in names:
             if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"DistillationGraph: names must be strings, got {name!r}")
@@ -82,20 +82,20 @@ class DistillationGraph:
     @classmethod
     def complete(cls, names: Iterable[str]) -> DistillationGraph:
         """Every node teaches every other: ``n * (n - 1)`` edges."""
-        names = _several(names)
+        names = tuple(names)
         return cls(names, tuple((source, target) for source in names for target in names if source != target))
 
     @classmethod
     def star(cls, center: str, names: Iterable[str]) -> DistillationGraph:
         """``center`` teaches every other name; it is put first where ``names`` lacks it."""
-        names = _several(names)
+        names = tuple(names)
         names = names if center in names else (center, *names)
         return cls(names, tuple((center, target) for target in names if target != center))
 
     @classmethod
     def from_edges(cls, names: Iterable[str], edges: Iterable[tuple[str, str]]) -> DistillationGraph:
         """The edges named, and no others."""
-        return cls(_several(names), tuple(edges))
+        return cls(tuple(names), tuple(edges))
 
     @property
     def num_nodes(self) -> int:
@@ -208,10 +208,3 @@ class DistillationGraph:
             raise ValueError(f"DistillationGraph.from_data: data.edge_index must lie in 0..{len(names) - 1}")
         pairs = cast(list[tuple[int, int]], edge_index.T.tolist())  # pyright: ignore[reportUnknownMemberType]
         return cls(tuple(names), tuple((names[source], names[target]) for source, target in pairs))
-
-
-def _several(names: Iterable[str]) -> tuple[str, ...]:
-    """Names; a single string would be taken for as many names as it has letters."""
-    if isinstance(names, str):
-        raise TypeError(f"DistillationGraph: names must be several strings, got one, {names!r}")
-    return tuple(names)

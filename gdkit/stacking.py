@@ -48,8 +48,8 @@ def run_together(
         ValueError: if the lists differ in length, or a sequence does not fit its transformer.
 
     Example:
-        >>> from gdkit import CrossmodalTransformer
-        >>> transformers = [CrossmodalTransformer(20, num_heads=4, num_layers=2) for _ in range(3)]
+        >>> import torch, gdkit
+        >>> transformers = [gdkit.CrossmodalTransformer(20, num_heads=4, num_layers=2) for _ in range(3)]
         >>> [x.shape for x in run_together(transformers, torch.randn(3, 2, 9, 20), stacked=True)]
         [torch.Size([2, 9, 20]), torch.Size([2, 9, 20]), torch.Size([2, 9, 20])]
     """

@@ -218,13 +218,14 @@ def test_chunks_drop_the_share_that_is_asked_for(dropout, monkeypatch):
     [
         (0.1, None, 100, 5, True),
         (0.1, None, 5, 5, False),
-        (0.0, 3, 200, 10, True),
-        (0.0, None, 200, 10, False),
+        (0.0, 3, 200, 32, True),
+        (0.0, None, 200, 10, True),
+        (0.0, None, 200, 32, False),
         (0.0, 3, 200, 64, False),
         (0.0, 3, 100, 5, False),
     ],
 )
-def test_auto_takes_chunks_for_dropout_or_a_band_over_many_weights_on_a_cpu(
+def test_auto_takes_chunks_for_dropout_or_narrow_heads_of_many_weights_on_a_cpu(
     dropout, band, steps, width, chunked, monkeypatch
 ):
     taken = []

@@ -232,17 +232,3 @@ def test_edge_weights_of_targets_are_message_passing(data):
     torch.testing.assert_close(
         torch.autograd.grad(ours.square().sum(), scores), torch.autograd.grad(theirs.square().sum(), scores)
     )
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: DistillationGraph.complete("abc"),
-        lambda: DistillationGraph.star("a", "abc"),
-        lambda: DistillationGraph.from_edges("abc", [("a", "b")]),
-        lambda: DistillationGraph("abc", (("a", "b"),)),
-    ],
-)
-def test_one_string_is_not_several_names(make):
-    with pytest.raises(TypeError, match="names must be several strings, got one, 'abc'"):
-        make()
