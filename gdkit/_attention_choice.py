@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from gdkit._triton import why_no_kernels
+
 BACKENDS = ("auto", "triton", "sdpa", "chunked", "reference")
 MAX_WIDTH = 64  # of a head in the fused kernels
 EXACT, HALF = (torch.float32, torch.float64), (torch.float16, torch.bfloat16)
-_HAS_TRITON = importlib.util.find_spec("triton") is not None  # looked for, not imported: it takes a second
 
 
 class Rule(NamedTuple):
@@ -85,18 +85,15 @@ def compute_dtype(query: Tensor) -> torch.dtype:
 
 
 def _why_not_triton(query: Tensor) -> str | None:
-    if not _HAS_TRITON:
-        return "needs the package triton, which is not installed"
-    if torch.version.hip is not None:
-        return "is written for NVIDIA's GPUs"
+    lacking = why_no_kernels(query.device)
+    if lacking is not None:
+        return lacking
     if not query.is_cuda and (torch.compiler.is_compiling() or not _interpreted()):
         return f"needs tensors on a CUDA device, got {query.device}"
     if compute_dtype(query) not in (torch.float32, *HALF):
         return f"takes float32, float16 and bfloat16, got {compute_dtype(query)}"
     if query.shape[-1] > MAX_WIDTH:
         return f"takes heads up to {MAX_WIDTH} wide, got {query.shape[-1]}"
-    if query.is_cuda and torch.cuda.get_device_properties(query.device).major < 8:  # pyright: ignore
-        return "needs a device of compute capability 8.0 or newer"
     return None
 
 

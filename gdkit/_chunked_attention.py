@@ -51,13 +51,13 @@ class _ChunkedAttention(torch.autograd.Function):
         scaled = query * scale
         # From PyTorch's own stream, so that torch.manual_seed fixes it; on the CPU, where reading it waits for nothing.
         seed = torch.randint(2**62, (1,), device="cpu") if dropout > 0 else None
-        kept = _kept(dropout, seed)
+        drop = _dropping(dropout, seed)
         result = torch.empty_like(query)
         keeps = any(ctx.needs_input_grad) and len(query) * query.shape[2] * key.shape[2] <= KEPT
         remembered: list[Tensor] = []
         for heads, rows, keys, bias in _chunks(query, key, shown, band):
             weights = _weights(scaled[heads, :, rows], key[heads, :, keys], bias)
-            dropped = kept(weights).mul_(weights) if dropout > 0 else weights
+            dropped = drop(weights)
             result[heads, :, rows] = value[heads, :, keys] @ dropped.transpose(1, 2)
             if keeps:
                 remembered.append(weights)
@@ -69,7 +69,7 @@ class _ChunkedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients of query, key and value; the weights are computed again."""
+        """Gradients of query, key and value."""
         saved = ctx.saved_tensors
         with torch.no_grad(), without_autocast(grad):  # the caller's may be on, and forward had none
             gradients = _ChunkedAttention._gradients(ctx, grad)
@@ -83,13 +83,13 @@ class _ChunkedAttention(torch.autograd.Function):
         # What the softmax takes from every row: with dropout too, it is the gradient times the result.
         taken = (grad * result).sum(dim=1)[..., None]  # (head, query, 1)
         grad = grad / (1 - ctx.dropout)
-        kept = _kept(ctx.dropout, ctx.seed)
+        drop = _dropping(ctx.dropout, ctx.seed)
         remembered = iter(weights_kept)
         for heads, rows, keys, bias in _chunks(query, key, shown, ctx.band):
             weights = next(remembered, None)
             if weights is None:
                 weights = _weights(query[heads, :, rows], key[heads, :, keys], bias)
-            dropped = kept(weights).mul_(weights) if ctx.dropout > 0 else weights
+            dropped = drop(weights)
             of_value[heads, :, keys] += grad[heads, :, rows] @ dropped
             of_weights = grad[heads, :, rows].transpose(1, 2) @ value[heads, :, keys]
             of_scores = of_weights.mul_(dropped).addcmul_(weights, taken[heads, rows], value=-1)
@@ -157,25 +157,26 @@ def _weights(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
     return scores.softmax(dim=-1)
 
 
-def _kept(dropout: float, seed: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """Draws, for one chunk's weights after the other, 1 where a weight is kept and 0 where it is dropped.
+def _dropping(dropout: float, seed: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """Drops some of one chunk's weights after the other; without a seed, none.
 
     The draws are the same for the same seed. A byte decides on a weight, in half of the time of two bytes, which are
     taken for chances near 0 and 1; NumPy's generator halves it again. A chance between two numbers of those bytes is
     met by taking the one or the other for a whole chunk.
     """
-    generator = None if seed is None else np.random.SFC64(seed.numpy())
+    if seed is None:
+        return lambda weights: weights
+    generator = np.random.SFC64(seed.numpy())
     dtype = np.int8 if 0.03 <= dropout <= 0.97 else np.int16
     numbers, a_word = 256 ** np.dtype(dtype).itemsize, 8 // np.dtype(dtype).itemsize
 
-    def draw(weights: Tensor) -> Tensor:
-        assert generator is not None
+    def drop(weights: Tensor) -> Tensor:
         words = generator.random_raw(1 - (-weights.numel() // a_word))
         level = int(numbers * dropout + words[0] / 2**64)
         if level == numbers:
             return torch.zeros_like(weights)
         drawn = torch.as_tensor(words[1:].view(dtype)[: weights.numel()], device=weights.device).view(weights.shape)
         # As numbers, not booleans: a product with booleans takes three times as long.
-        return torch.ge(drawn, level - numbers // 2, out=torch.empty_like(weights))
+        return torch.ge(drawn, level - numbers // 2, out=torch.empty_like(weights)).mul_(weights)
 
-    return draw
+    return drop

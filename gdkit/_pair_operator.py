@@ -8,7 +8,6 @@ gradient of either side: that of its own nodes, with the others across the edges
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any, cast
 
 import torch
@@ -17,18 +16,9 @@ from torch import Tensor
 from gdkit import _edge_chunks
 from gdkit._once import differentiable_once
 
-_HAS_TRITON = importlib.util.find_spec("triton") is not None
-
 _LIBRARY = torch.library.Library("gdkit", "FRAGMENT")
 _LIBRARY.define("pair_sums(Tensor teacher, Tensor student, Tensor? edge_index, str kind) -> Tensor")
 _LIBRARY.define("pair_sums_backward(Tensor grad, Tensor other, Tensor own, Tensor? edge_index, str kind) -> Tensor")
-
-
-def has_pair_kernels(device: torch.device) -> bool:
-    """Whether the tiled kernel for all pairs runs on a CUDA device."""
-    if not _HAS_TRITON or torch.version.hip is not None:
-        return False
-    return torch.cuda.get_device_properties(device).major >= 8  # pyright: ignore
 
 
 def pair_sums(teacher: Tensor, student: Tensor, edge_index: Tensor | None, kind: str) -> Tensor:

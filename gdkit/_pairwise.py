@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from gdkit._autocast import without_autocast
 from gdkit._check import check_shape
 from gdkit._distances import Distance, unit_vectors
-from gdkit._pair_operator import has_pair_kernels, pair_sums
+from gdkit._pair_operator import pair_sums
+from gdkit._triton import why_no_kernels
 
 FEW = 16  # nodes up to which all pairs' differences are small, whatever else there is
 
@@ -69,7 +70,7 @@ def choose_sums(kind: str, student: Tensor, num_edges: int) -> Sums:
     num_nodes = student.shape[1]
     if num_nodes <= FEW:
         return from_table
-    if kind == "l1" and student.is_cuda and not has_pair_kernels(student.device):
+    if kind == "l1" and student.is_cuda and why_no_kernels(student.device):
         return edge_by_edge  # cdist's backward would hold all differences
     return from_table if num_edges >= TABLE_FROM[kind] * num_nodes * (num_nodes - 1) else edge_by_edge
 

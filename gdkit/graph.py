@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -74,7 +75,8 @@ class DistillationGraph:
         if not edges:
             raise ValueError("DistillationGraph: edges must hold at least 1 edge, got none")
         if len(set(places)) != len(places):
-            twice = next(edge for edge in edges if edges.count(edge) > 1)
+            counts = Counter(edges)
+            twice = next(edge for edge in edges if counts[edge] > 1)
             raise ValueError(f"DistillationGraph: edges must all differ, got {twice!r} more than once")
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "edges", tuple(edge for _, edge in sorted(zip(places, edges))))

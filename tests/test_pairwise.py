@@ -11,7 +11,7 @@ import gdkit.functional as GF
 from benchmarks import naive
 from benchmarks.suite.counters import count_cpu
 from benchmarks.suite.memory import peak_cpu
-from gdkit import DistillationGraph, GDUnit, _edge_chunks, _pair_operator, _pairwise
+from gdkit import DistillationGraph, GDUnit, _edge_chunks, _pairwise
 from gdkit._pairwise import choose_sums, distances_along, edge_by_edge, from_table
 from gdkit.testing import graphs, node_batches
 
@@ -156,7 +156,7 @@ def test_the_form_follows_from_sizes():
 def test_without_triton_a_gpu_goes_along_the_edges(monkeypatch):
     many = SimpleNamespace(shape=(1, 100, 3), is_cuda=True, device=None)
     for kind, wanted in (("l1", edge_by_edge), ("dot", from_table)):
-        monkeypatch.setattr(_pair_operator, "_HAS_TRITON", False)
+        monkeypatch.setattr("gdkit._triton._HAS_TRITON", False)
         assert choose_sums(kind, many, 9900) is wanted
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.suite.counters import OperationCounter
 from gdkit import CrossmodalTransformer, MultimodalTransformer
 from gdkit._stacked_task import Task, groups_of
 from gdkit.stacking import run_together
@@ -209,22 +209,10 @@ def test_dropout_acts_and_differs_between_the_transformers():
     torch.testing.assert_close(first, second)
 
 
-class Counted(TorchDispatchMode):
-    """Counts operations that are no views."""
-
-    def __init__(self):
-        super().__init__()
-        self.operations = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.operations += not function.is_view
-        return function(*args, **(kwargs or {}))
-
-
 def test_the_number_of_operations_does_not_grow_with_that_of_transformers():
     counts = []
     for number in (2, 6):
-        transformers, targets, counted = transformers_of(number), sequences(number, 5), Counted()
+        transformers, targets, counted = transformers_of(number), sequences(number, 5), OperationCounter()
         with counted:
             run_together(transformers, targets, stacked=True)
         counts.append(counted.operations)
@@ -255,9 +243,9 @@ def test_a_gpu_stacks_by_itself():
     transformers = [each.float().cuda() for each in transformers_of(4, bands=(0, None))]
     targets = [torch.randn(BATCH, time, DIM, device="cuda") for time in (5, 7, 5, 5)]
     one_by_one = run_together(transformers, targets, stacked=False)
-    with Counted() as counted:
+    with OperationCounter() as counted:
         together = run_together(transformers, targets)
     torch.testing.assert_close(together, one_by_one, rtol=1e-5, atol=1e-5)
-    with Counted() as counted_alone:
+    with OperationCounter() as counted_alone:
         run_together(transformers, targets, stacked=False)
     assert counted.operations < 0.6 * counted_alone.operations
