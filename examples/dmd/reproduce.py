@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -97,6 +98,7 @@ def main(arguments: list[str]) -> None:
     with one_line_errors():
         what, job, runs, missing, jobs = prepare(arguments)
     print(f"{len(runs)} runs, {len(runs) - len(missing)} of them finished; into {job.out}", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops the command stops its processes too
     failures: list[str] | None = None
     with suppress(KeyboardInterrupt):
         failures = train_all(missing, jobs, len(runs))

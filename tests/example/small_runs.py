@@ -4,11 +4,11 @@ import csv
 import json
 from dataclasses import replace
 
-from dmd import checkpoint
 from dmd.config import RunConfig
 from dmd.data import synthetic
 from dmd.model import ModelConfig
 from dmd.runs import prepare_runs
+from dmd.training_state import checkpoints_of
 
 STEPS = {"language": 4, "vision": 6, "acoustic": 9}
 RECORDINGS = synthetic((48, 16, 16), steps=STEPS, absent=0.1, seed=1)
@@ -34,7 +34,7 @@ def content(out):
     history = json.loads((out / "history.json").read_text())
     return {
         "weights": (out / "model.safetensors").read_bytes(),
-        "last weights": (checkpoint.last_epoch(out) / "model.safetensors").read_bytes(),
+        "last weights": (checkpoints_of(out)[-1] / "model.safetensors").read_bytes(),
         "predictions": (out / "predictions.csv").read_text(),
         "edges": (out / "edges.csv").read_text(),
         "results": {key: results[key] for key in ("test", "valid", "best_epoch", "seed")},

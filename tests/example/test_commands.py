@@ -16,11 +16,11 @@ import pytest
 import torch
 import train
 from dmd import training
-from dmd.checkpoint import last_epoch
 from dmd.config import RunConfig
 from dmd.metrics import compute_metrics
 from dmd.model import ModelConfig
 from dmd.task import DistillationConfig, TaskConfig
+from dmd.training_state import checkpoints_of
 
 from tests.example.small_runs import RECORDINGS, content, rows
 
@@ -223,7 +223,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, no_pictures):
     """SIGKILL, in whatever the run is doing after its first epoch."""
     out = tmp_path / "run"
     process = start("train.py", *TINY, "--epochs", "3", "--out", out)
-    while not last_epoch(out):
+    while not checkpoints_of(out):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
     process.kill()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
+from dmd.finite import FiniteWatch
 from dmd.graphed_step import CUDARecorder, GraphedStep
 from dmd.training_step import TrainingStep
 
@@ -26,7 +27,8 @@ def trainer(device="cpu", capturable=True, **options):
     optimizer = torch.optim.AdamW(task.parameters(), fused=True, eps=1e-3)
     accelerator = Accelerator(cpu=device == "cpu")
     task, optimizer = accelerator.prepare(task, optimizer)
-    return TrainingStep(task, optimizer, accelerator, 1.0, [1e-2], capturable=capturable)
+    watch = FiniteWatch(accelerator.device, 10)
+    return TrainingStep(task, optimizer, accelerator, 1.0, [1e-2], watch, capturable=capturable)
 
 
 def train(step, run, seeds, device="cpu", rates=(0.1, 1.0, 0.5), batch_sizes=(4,)):
@@ -175,6 +177,7 @@ READS = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
+from dmd.finite import FiniteWatch
 from dmd.graphed_step import CUDARecorder, GraphedStep
 run = GraphedStep(lambda x: x * float(x.sum()), CUDARecorder(), warm_up=1)
 run(torch.ones(3, device="cuda"))

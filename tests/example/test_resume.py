@@ -1,17 +1,21 @@
 """Going on with a run changes nothing, and what is no such run is refused."""
 
 import json
+import os
 import shutil
+import subprocess
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from dmd import checkpoint, report, training
+from dmd import report, training, training_state
 from dmd.data import synthetic
 from dmd.runs import finish, prepare_runs, summarise
 from dmd.task import DMDTask, TaskConfig
+from dmd.training_state import checkpoints_of
 
 from tests.example.small_runs import CONFIG, MODEL, RECORDINGS, content, prepare
 
@@ -46,8 +50,9 @@ INTERRUPTIONS = {  # 3 batches an epoch in training, and 1 in validation
     "in the first epoch": (DMDTask, "forward", 2, 0),
     "in the second epoch": (DMDTask, "forward", 6, 1),
     "in validation": (training, "evaluate", 2, 1),
-    "between the best weights and the checkpoint": (checkpoint, "save_epoch", 2, 1),
-    "in the checkpoint": (torch, "save", 2, 1),
+    "between the best weights and the checkpoint": (training, "write_checkpoint", 2, 1),
+    "in the checkpoint": (training_state, "save_file", 4, 1),
+    "before the checkpoint has its name": (os, "replace", 5, 1),
     "in the test split": (training, "evaluate", 5, 3),
     "before the results": (report, "write_predictions_csv", 1, 3),
 }
@@ -156,47 +161,98 @@ def test_nothing_is_written_before_every_seed_is_checked(tmp_path, begun):
     assert [path.name for path in tmp_path.iterdir()] == ["seed-2"]
 
 
-def damage(how, path):
-    whole = path.read_bytes()
-    if how == "gone":
+# What is damaged
+
+
+def flip(whole, position):
+    """One bit of a file."""
+    return whole[:position] + bytes([whole[position] ^ 16]) + whole[position + 1 :]
+
+
+DAMAGES = {
+    "cut": lambda whole: whole[: len(whole) // 2],
+    "empty": lambda _: b"",
+    "junk": lambda _: b"no such thing",
+    "first bit": lambda whole: flip(whole, 0),
+    "middle bit": lambda whole: flip(whole, len(whole) // 2),
+    "last bit": lambda whole: flip(whole, len(whole) - 1),
+    "gone": None,
+}
+NAMES = ("model.safetensors", "best.safetensors", "optimizer.safetensors", "training.json", "SHA256SUMS")
+
+
+def damage(path, how):
+    if DAMAGES[how] is None:
         path.unlink()
-    elif how == "foreign":
-        torch.save({"epoch": 1}, path)
     else:
-        path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "junk": b"no such thing"}[how])
+        path.write_bytes(DAMAGES[how](path.read_bytes()))
 
 
-@pytest.mark.parametrize(
-    ("name", "how", "message"),
-    [
-        ("model.safetensors", "cut", "model.safetensors is damaged"),
-        ("model.safetensors", "empty", "model.safetensors is damaged"),
-        ("model.safetensors", "gone", "has no model.safetensors"),
-        ("training.pt", "cut", "training.pt is damaged, or no run has written it"),
-        ("training.pt", "empty", "training.pt is damaged, or no run has written it"),
-        ("training.pt", "junk", "training.pt is damaged, or no run has written it"),
-        ("training.pt", "foreign", "training.pt is not the state of a run, which has edges, epoch, history"),
-        ("training.pt", "gone", "has no training.pt"),
-    ],
-)
-def test_a_damaged_checkpoint(tmp_path, begun, name, how, message):
-    out = Path(shutil.copytree(begun, tmp_path / "run"))
-    damage(how, checkpoint.last_epoch(out) / name)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        prepare(out, resume=True, epochs=2)
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory):
+    """A run that was stopped in its third epoch, with checkpoints after steps 6 (second epoch) and 7."""
+    out = tmp_path_factory.mktemp("halfway") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        fail_on_call(patch, DMDTask, "forward", 3 * 3 + 2)  # validation has one batch
+        with pytest.raises(KeyboardInterrupt):
+            prepare(out, epochs=3, checkpoint_every=1).train()
+    assert [path.name[-8:] for path in checkpoints_of(out)] == ["00000007", "00000008"]
+    return out
 
 
-def test_a_checkpoint_is_data_and_no_program(tmp_path, begun):
-    out = Path(shutil.copytree(begun, tmp_path / "run"))
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, halfway, uninterrupted, name, how):
+    out = Path(shutil.copytree(halfway, tmp_path / "run"))
+    older, newer = checkpoints_of(out)
+    damage(newer / name, how)
+    with pytest.warns(UserWarning, match=rf"{newer.name} is damaged and passed over"):
+        run = prepare(out, epochs=3, resume=True)
+    assert run.state["step"] == 7
+    assert run.checkpoint.path == older
+    if (name, how) == ("model.safetensors", "middle bit"):  # the rest goes the same way
+        run.train()
+        assert content(out) == uninterrupted
 
-    class Touch:
-        def __reduce__(self):
-            return Path.touch, (tmp_path / "canary",)
 
-    torch.save({"epoch": Touch()}, checkpoint.last_epoch(out) / "training.pt")
-    with pytest.raises(ValueError, match=r"training\.pt is damaged, or no run has written it"):
-        prepare(out, resume=True, epochs=2)
-    assert not (tmp_path / "canary").exists()
+@pytest.mark.parametrize("how", ["middle bit", "gone"])
+def test_weights_of_the_run_that_are_damaged_are_written_again(tmp_path, halfway, uninterrupted, how):
+    out = Path(shutil.copytree(halfway, tmp_path / "run"))
+    damage(out / "model.safetensors", how)
+    prepare(out, epochs=3, resume=True).train()
+    assert content(out) == uninterrupted
+
+
+def test_without_a_whole_checkpoint_nothing_is_lost(tmp_path, halfway):
+    out = Path(shutil.copytree(halfway, tmp_path / "run"))
+    for path in checkpoints_of(out):
+        damage(path / "optimizer.safetensors", "cut")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    with pytest.raises(ValueError, match=r"no checkpoint of .*run is whole \(.*optimizer\.safetensors.*\); remove"):
+        prepare(out, epochs=3, resume=True)
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+
+def forge(path, **fields):
+    """Write other fields, and the checksum that belongs to them."""
+    state = json.loads((path / "training.json").read_text())
+    (path / "training.json").write_text(json.dumps({key: x for key, x in (state | fields).items() if x is not ...}))
+    names = sorted(entry.name for entry in path.iterdir() if entry.name != "SHA256SUMS")
+    sums = [f"{sha256((path / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (path / "SHA256SUMS").write_text("".join(sums))
+
+
+@pytest.mark.parametrize("fields", [{"format": 99}, {"history": ...}])
+def test_a_checkpoint_of_another_program(tmp_path, halfway, fields):
+    out = Path(shutil.copytree(halfway, tmp_path / "run"))
+    forge(checkpoints_of(out)[-1], **fields)
+    with pytest.warns(UserWarning, match=r"training\.json must have format 1 and the fields bucket, edges, epoch"):
+        prepare(out, epochs=3, resume=True)
+
+
+def test_checksums_are_those_of_sha256sum(halfway):
+    for path in checkpoints_of(halfway):
+        subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=path, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from dmd import report, training
 from dmd.data import make_loader, standardization_statistics, synthetic
+from dmd.epoch import schedule
 from dmd.evaluation import evaluate
 from dmd.metrics import compute_metrics
 from dmd.runs import finish
@@ -168,7 +169,8 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path, monkeypatch, values, epoc
     results = prepare(tmp_path, epochs=9, patience=2, batch_size=48).train()
     assert results["best_epoch"] == best
     assert len(seen) == epochs + 2  # and the best one's two splits at the end
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [f"epoch-{epochs:04d}"]
+    kept = [f"epoch-{number:04d}-step-{number:08d}" for number in (epochs - 1, epochs)]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == kept
     for name, weight in load_file(tmp_path / "model.safetensors").items():
         assert torch.equal(weight, seen[best - 1][name])
         assert torch.equal(weight, seen[-1][name])
@@ -187,7 +189,7 @@ def test_accuracy_is_selected_upwards(tmp_path):
 def test_accumulation_loses_nothing(tmp_path, monkeypatch):
     """Batches of 16 in pairs move the weights as batches of 32 do, the single last one too."""
     # Plain gradient steps: Adam would blow up the rounding of gradients that are 0.
-    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, **_: torch.optim.SGD(groups, weight_decay=0))
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, **_: torch.optim.SGD(groups, weight_decay=0, fused=True))
     recordings = synthetic((80, 16, 16), steps=STEPS, absent=0.0)
     # Without the terms whose means run over steps or triplets: these differ from batch to batch.
     options = {
@@ -224,13 +226,13 @@ def test_number_of_steps(tmp_path, monkeypatch, accumulation, steps):
 
 
 def test_learning_rate_rises_and_falls():
-    rates = [training.schedule(step, 100) for step in range(100)]
+    rates = [schedule(step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1, rel=1e-2)
     assert 8 <= int(np.argmax(rates)) <= 10
     assert max(rates) > 0.95
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
     assert 0 <= rates[-1] < 1e-3
-    assert training.schedule(0, 1) == 1.0
+    assert schedule(0, 1) == 1.0
 
 
 def test_bf16(tmp_path):

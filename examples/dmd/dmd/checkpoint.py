@@ -1,37 +1,31 @@
-"""The files of a run that others are made from: config.json, model.safetensors, and the last finished epoch.
+"""The files of a run that others are made from: config.json and model.safetensors, the weights of the best epoch.
 
-Every file appears whole or not at all. A run folder holds::
-
-    config.json             the configuration, and what of the data the network depends on
-    model.safetensors       weights of the best epoch so far
-    checkpoints/epoch-0007  weights, optimiser and history after the last finished epoch
+What going on with a run needs besides is in :mod:`dmd.training_state`.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
-import shutil
-import warnings
 from collections.abc import Container, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from .baselines import Baseline, BaselineTask
 from .config import RunConfig, flat_fields, make_config
 from .data import Recordings, load, only
+from .durable import replacing
 from .model import DMD
 from .released_objective import ReleasedTask
 from .report import write_json
 from .task import DMDTask
 from .text import TextEncoder, with_text
+from .training_state import checkpoints_of
 
 
 def build_task(config: RunConfig, described: Mapping[str, Any]) -> DMDTask | BaselineTask | ReleasedTask:
@@ -69,9 +63,15 @@ def describe(recordings: Recordings) -> dict[str, Any]:
     }
 
 
-def write_config(folder: Path, config: RunConfig, described: Mapping[str, Any]) -> None:
+def write_config(folder: Path, config: RunConfig, described: Mapping[str, Any], processes: int = 1) -> None:
     """Write config.json."""
-    write_json(folder / "config.json", {"config": asdict(config), "data": described})
+    write_json(folder / "config.json", {"config": asdict(config), "data": described, "processes": processes})
+
+
+def saved_processes(folder: Path) -> int:
+    """How many processes train the run in a folder with a config.json."""
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return int(content.get("processes", 1))
 
 
 def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
@@ -122,11 +122,10 @@ def check_same_run(
             raise ValueError(f"{folder} is a run on other data: {name} has changed since{hint}")
 
 
-def save_weights(path: Path, module: nn.Module) -> None:
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write a state dict as safetensors."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, temporary)
-    os.replace(temporary, path)
+    with replacing(path, sum(tensor.nbytes for tensor in weights.values())) as temporary:
+        save_file(dict(weights), temporary)
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
@@ -172,23 +171,9 @@ def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask | R
     return task.eval(), recordings
 
 
-def save_epoch(folder: Path, epoch: int, task: nn.Module, state: Mapping[str, Any]) -> None:
-    """Write weights and training state of a finished epoch, then drop the older ones."""
-    target = folder / "checkpoints" / f"epoch-{epoch:04d}"
-    temporary = target.with_name(target.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_weights(temporary / "model.safetensors", task)
-    torch.save(dict(state), temporary / "training.pt")
-    os.replace(temporary, target)
-    for other in target.parent.iterdir():
-        if other != target:
-            shutil.rmtree(other, ignore_errors=True)
-
-
 def holds_run(folder: Path) -> bool:
     """Whether a folder holds something that training anew would lose."""
-    return (folder / "results.json").is_file() or last_epoch(folder) is not None
+    return (folder / "results.json").is_file() or bool(checkpoints_of(folder))
 
 
 def default_folder(data: str) -> Path:
@@ -196,30 +181,3 @@ def default_folder(data: str) -> Path:
     name = Path(data).stem
     folders = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(folder for folder in folders if not any(map(holds_run, (folder, *folder.glob("seed-*")))))
-
-
-def last_epoch(folder: Path) -> Path | None:
-    """The newest checkpoint of a run folder."""
-    found = sorted(path for path in folder.glob("checkpoints/epoch-*") if path.suffix != ".tmp")
-    return found[-1] if found else None
-
-
-def load_epoch(checkpoint: Path, task: nn.Module) -> dict[str, Any]:
-    """Read weights into ``task``, and return the training state.
-
-    Raises:
-        FileNotFoundError, ValueError: a file is missing, damaged, or not of a run.
-    """
-    load_weights(checkpoint / "model.safetensors", task)
-    path = checkpoint / "training.pt"
-    if not path.is_file():
-        raise FileNotFoundError(f"{checkpoint} has no {path.name}")
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail in any way, from EOFError to struct.error
-        raise ValueError(f"{path} is damaged, or no run has written it ({type(error).__name__})") from error
-    wanted = {"epoch", "history", "edges", "seconds", "optimizer"}
-    if not isinstance(state, dict) or wanted - state.keys():
-        raise ValueError(f"{path} is not the state of a run, which has {', '.join(sorted(wanted))}")
-    return state

@@ -38,16 +38,21 @@ class RunConfig:
         keep: weights of which epoch are kept: "best" on the validation split, or "last" (then without early stopping),
             where the validation split is too small to choose by.
         batch_size: samples a batch and process.
+        bucket: make batches of samples of like length, so that little of them is padding.
         accumulation: batches whose gradients are averaged into one step.
         learning_rate: highest of a schedule that rises over the first tenth of the steps and falls to 0 as a cosine.
         weight_decay: of AdamW.
         clip_norm: longest gradient that is not cut.
+        max_skipped_steps: stop after so many steps in a row whose loss or gradient is not finite; each is skipped.
+        checkpoint_every: write a checkpoint after so many steps, besides the one after every epoch; null: no other.
         seed: of weights, order and dropout.
         device: "auto" takes a GPU where there is one.
         precision: "no" (float32), "bf16" or "fp16".
         num_workers: processes that load data.
         graph: on CUDA, replay each training step as one CUDA graph; every batch is then padded to the longest sample of
             the split. Where that cannot be, training says why, and goes on without.
+        global_losses: with several processes, every loss sees the samples of all of them, at the price of a gather of
+            what the losses read in each step; else each process has the losses of its own samples.
         pictures: draw the pictures of the finished run.
         model: size and parts of the network.
         objective: weights of the losses.
@@ -69,23 +74,27 @@ class RunConfig:
     patience: int = 10
     keep: Literal["best", "last"] = "best"
     batch_size: int = 32
+    bucket: bool = False
     accumulation: int = 1
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
+    max_skipped_steps: int = 10
+    checkpoint_every: int | None = None
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["no", "bf16", "fp16"] = "no"
     num_workers: int = 0
     graph: bool = False
+    global_losses: bool = False
     pictures: bool = True
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: TaskConfig = field(default_factory=TaskConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch_size", "accumulation"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("epochs", "patience", "batch_size", "accumulation", "max_skipped_steps", "checkpoint_every"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         for name in ("learning_rate", "text_learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")

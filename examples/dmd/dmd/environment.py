@@ -7,8 +7,12 @@ import resource
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
+from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
+
+from .config import RunConfig
 
 PACKAGES = ("gdkit", "torch", "torch-geometric", "numpy", "accelerate")
 
@@ -24,6 +28,29 @@ def check_machine(device: str) -> None:
     for package in ("matplotlib", "sklearn"):
         if find_spec(package) is None:
             raise ValueError(f"the run's pictures need {package}: install the 'plot' extra")
+
+
+def make_accelerator(config: RunConfig, out: Path) -> Accelerator:
+    """What a run computes with.
+
+    Raises:
+        ValueError: fp16 on a CPU.
+    """
+    accelerator = Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision=config.precision,
+        gradient_accumulation_steps=config.accumulation,
+        log_with="tensorboard",
+        project_dir=out,
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
+        # A scorer that no distance moves has no gradient to wait for.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=config.objective.distillation.detach_weights)
+        ],
+    )
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("precision 'fp16' needs a GPU; a CPU computes in 'no' (float32) or 'bf16'")
+    return accelerator
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What a run leaves behind: tables for the screen, JSON and CSV files; the pictures are in :mod:`dmd.pictures`.
 
-Files appear whole or not at all: their text goes to a temporary neighbour, which is then renamed.
+Files appear whole or not at all, see :mod:`dmd.durable`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from .data import Recordings
+from .durable import replacing
 from .pictures import write_pictures
 from .spread import mean_std
 
@@ -182,6 +182,6 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 def write_text(path: Path, text: str) -> None:
     """Write the whole file or leave the old one as it is, also when interrupted."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    content = text.encode()
+    with replacing(path, len(content)) as temporary:
+        temporary.write_bytes(content)

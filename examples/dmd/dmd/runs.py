@@ -36,7 +36,7 @@ def prepare_runs(config: RunConfig, seeds: Sequence[int], recordings: Recordings
     for run in runs:
         writable_folder(run.out)
         if run.accelerator.is_main_process:
-            write_config(run.out, run.config, describe(run.recordings))
+            write_config(run.out, run.config, describe(run.recordings), run.accelerator.num_processes)
     if seeds and runs[0].accelerator.is_main_process:
         write_json(root / "seeds.json", list(seeds))
     return runs

@@ -10,25 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
+from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from . import checkpoint as ckpt
 from .config import RunConfig, without_modalities
-from .data import Batch, Recordings, for_training, make_loader, standardization_statistics
+from .data import (
+    Batch,
+    Recordings,
+    for_training,
+    make_loader,
+    standardization_statistics,
+    training_loader,
+)
 from .data.recordings import is_labelled
-from .environment import check_machine, peak_memory_mb, versions
+from .environment import check_machine, make_accelerator, peak_memory_mb, versions
+from .epoch import Epoch
 from .evaluation import edge_names, evaluate
+from .finite import FiniteWatch, NotFinite
 from .graph_report import report_graphs
 from .graphed_step import CUDARecorder, GraphedStep
 from .metrics import SELECTION
-from .report import write_run
+from .report import write_json, write_run
+from .stopping import Stopped, StopRequest
 from .text import load_pretrained_text, parameter_groups
+from .training_state import load_checkpoint, restore_optimizer, weights_of, write_checkpoint
 from .training_step import TrainingStep, why_not_graphed
 
 # What may differ when a run goes on: where it runs and how long, not what it computes.
-FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures", "epochs", "patience")
+FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures", "epochs", "patience", "max_skipped_steps")
+FREE_FIELDS += ("checkpoint_every", "batch_size")  # the last goes with the number of processes
 
 
 class Run:
@@ -59,30 +70,20 @@ class Run:
                 ckpt.check_same_run(self.out, self.config, recordings, free=FREE_FIELDS)
         elif ckpt.holds_run(self.out):
             raise ValueError(f"{self.out} already holds a run; --resume {self.out} goes on, another --out starts anew")
-        distillation = config.objective.distillation
         self.metric, self.mode = SELECTION[recordings.metrics]
         torch.manual_seed(config.seed)
         self.task = ckpt.build_task(config, ckpt.describe(recordings))
         centred = config.model.standardize == "sample"
         self.task.model.adapter.fit(standardization_statistics(recordings.splits["train"], centred=centred))
         load_pretrained_text(self.task, config)
-        self.checkpoint = ckpt.last_epoch(self.out) if resume else None
-        self.state: dict[str, Any] = {"epoch": 0, "history": [], "edges": [], "seconds": 0.0}
+        self.state: dict[str, Any] = {"epoch": 0, "step": 0, "history": [], "edges": [], "seconds": 0.0, "skipped": 0}
+        # Of the epoch that runs: samples done, how it was ordered, sums of the terms and their names, seconds.
+        self.state |= {"seen": 0, "bucket": None, "totals": None, "terms": [], "spent": 0.0}
+        self.checkpoint, self.unusable = load_checkpoint(self.out, self.task) if resume else (None, [])
+        self.best: dict[str, Tensor] | None = None
         if self.checkpoint is not None:
-            ckpt.load_weights(self.out / "model.safetensors", self.task)  # the best epoch's, read again at the end
-            self.state = ckpt.load_epoch(self.checkpoint, self.task)
-        self.accelerator = Accelerator(
-            cpu=config.device == "cpu",
-            mixed_precision=config.precision,
-            gradient_accumulation_steps=config.accumulation,
-            log_with="tensorboard",
-            project_dir=self.out,
-            dataloader_config=DataLoaderConfiguration(non_blocking=True),
-            # A scorer that no distance moves has no gradient to wait for.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=distillation.detach_weights)],
-        )
-        if config.precision == "fp16" and self.accelerator.device.type == "cpu":
-            raise ValueError("precision 'fp16' needs a GPU; a CPU computes in 'no' (float32) or 'bf16'")
+            self.state, self.best = self.checkpoint.state, self.checkpoint.best
+        self.accelerator = make_accelerator(config, self.out)
 
     @property
     def is_finished(self) -> bool:
@@ -106,79 +107,105 @@ class Run:
         return self.state["epoch"] - self._best()["epoch"] if self.state["history"] else 0
 
     def train(self) -> dict[str, Any]:
-        """Train to the end, write everything, and return the content of results.json."""
-        config, splits = self.config, self.recordings.splits
-        accelerator = self.accelerator
+        """Train to the end, write everything, and return the content of results.json.
+
+        Raises:
+            NotFinite: too many steps in a row had a loss or gradient that is not finite.
+            Stopped: a signal has come; the run can be gone on with from its checkpoint.
+            OSError: something cannot be written; the checkpoint before is still there.
+        """
+        with StopRequest() as stop:
+            try:
+                return self._train(stop)
+            except Stopped as stopped:
+                stopped.said = f"after epoch {self.state['epoch']}, step {self.state['step']}"
+                raise
+            except NotFinite as error:
+                if self.accelerator.is_main_process:
+                    write_json(self.out / "not_finite.json", error.report)
+                raise
+
+    def _train(self, stop: StopRequest) -> dict[str, Any]:
+        config, splits, state, accelerator = self.config, self.recordings.splits, self.state, self.accelerator
         accelerator.init_trackers("tensorboard")
         groups = parameter_groups(self.task, config)
         rates = [group["lr"] for group in groups]
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         obstacle = why_not_graphed(config, accelerator) if config.graph else None
         graphed = config.graph and obstacle is None
-        loader = make_loader(
-            splits["train"],
+        watch = FiniteWatch(accelerator.device, config.max_skipped_steps)
+        if self.checkpoint is not None:
+            restore_optimizer(optimizer, self.checkpoint.optimizer)
+            watch.restore(state["watch"])
+            if accelerator.scaler is not None and "scaler" in state:  # of fp16's losses
+                accelerator.scaler.load_state_dict(state["scaler"])
+        train, valid = splits["train"], make_loader(splits["valid"], config.batch_size)
+        loader = training_loader(
+            train,
             config.batch_size,
-            shuffle=True,
             seed=config.seed,
+            bucket=config.bucket,
+            process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes,
             num_workers=config.num_workers,
             pin_memory=accelerator.device.type == "cuda",
             full_length=graphed,  # batches of one shape share a graph
         )
-        order = loader.generator
-        if "optimizer" in self.state:
-            optimizer.load_state_dict(self.state["optimizer"])
-        scaler = accelerator.scaler  # of fp16's losses; None otherwise
-        if scaler is not None and "scaler" in self.state:
-            scaler.load_state_dict(self.state["scaler"])
-        valid = make_loader(splits["valid"], config.batch_size)
-        self.module, optimizer, loader, valid = accelerator.prepare(self.task, optimizer, loader, valid)
-        self.step = TrainingStep(self.module, optimizer, accelerator, config.clip_norm, rates, capturable=graphed)
-        self.run_step = GraphedStep(self.step, CUDARecorder()) if graphed else self.step
+        self.module, prepared, valid = accelerator.prepare(self.task, optimizer, valid)
+        self.step = step = TrainingStep(
+            self.module, prepared, accelerator, config.clip_norm, rates, watch, capturable=graphed
+        )
+        self.run_step = GraphedStep(step, CUDARecorder()) if graphed else step
+
+        def save() -> None:
+            state.update(watch=watch.state(), terms=list(step.terms) or state["terms"])
+            if state["seen"]:
+                state["spent"] = time.perf_counter() - self._started
+            if accelerator.scaler is not None:
+                state["scaler"] = accelerator.scaler.state_dict()
+            if accelerator.is_main_process:
+                is_best = state["history"] and state["seen"] == 0 and self._best()["epoch"] == state["epoch"]
+                other = None if is_best else self.best
+                write_checkpoint(self.out, self.task, optimizer, state, other, unusable=self.unusable)
+
+        if accelerator.is_main_process and self.best is not None:
+            ckpt.save_weights(self.out / "model.safetensors", self.best)  # a later epoch's may have been cut off there
+        epoch = Epoch(config, accelerator, step, self.run_step, loader, train.ids, stop=stop, save=save)
         accelerator.print(self._heading())
         if obstacle is not None:
             accelerator.print(f"graph: not used, because {obstacle}")
-        while self.state["epoch"] < config.epochs and self._since_best() < config.patience:
-            started, epoch = time.perf_counter(), self.state["epoch"] + 1
-            # All chance of an epoch follows from seed and number, so a resumed run repeats it exactly.
-            chance = config.seed * 100_003 + epoch
-            order.manual_seed(chance)
-            torch.manual_seed(chance + 7_919 * accelerator.process_index)
-            terms = self._train_epoch(loader, epoch)
-            judged = evaluate(self.module, valid, self.recordings, "valid", accelerator)
+        while state["epoch"] < config.epochs and self._since_best() < config.patience:
+            self._started, skipped = time.perf_counter() - state["spent"], state["skipped"]
+            terms = epoch(state)
+            try:
+                with stop.at_once():
+                    judged = evaluate(self.module, valid, self.recordings, "valid", accelerator)
+            except Stopped:
+                save()
+                raise
             self.task.set_quality(judged["node_losses"])
-            rate = float(optimizer.param_groups[0]["lr"])
-            self._record(terms, judged, rate, time.perf_counter() - started)
-            if accelerator.is_main_process:
-                if self._best()["epoch"] == epoch:
-                    ckpt.save_weights(self.out / "model.safetensors", self.task)
-                state = self.state | {"optimizer": optimizer.state_dict()}
-                ckpt.save_epoch(self.out, epoch, self.task, state | ({"scaler": scaler.state_dict()} if scaler else {}))
+            state["skipped"] = watch.skipped()
+            rate = float(prepared.param_groups[0]["lr"])
+            self._record(terms, judged, rate, time.perf_counter() - self._started, state["skipped"] - skipped)
+            state.update(seen=0, bucket=None, totals=None, spent=0.0)
+            if self._best()["epoch"] == state["epoch"]:
+                self.best = weights_of(self.task)
+                if accelerator.is_main_process:
+                    ckpt.save_weights(self.out / "model.safetensors", self.best)
+            save()
             accelerator.wait_for_everyone()
-        return self._finish(valid)
+        with stop.at_once():  # what follows is done again when the run is gone on with
+            return self._finish(valid)
 
-    def _train_epoch(self, loader: DataLoader[Batch], epoch: int) -> dict[str, float]:
-        """One pass; every batch counts in a step, also where ``accumulation`` does not divide their number."""
-        config, num_batches = self.config, len(loader)
-        steps_an_epoch = math.ceil(num_batches / config.accumulation)
-        self.module.train()
-        total = torch.zeros((), device=self.accelerator.device)
-        hidden = None if self.accelerator.is_main_process else True  # None: hidden where the screen is not a terminal
-        for position, batch in enumerate(tqdm(loader, f"epoch {epoch}/{config.epochs}", leave=False, disable=hidden)):
-            step = (epoch - 1) * steps_an_epoch + position // config.accumulation
-            self.step.set_rates(schedule(step, config.epochs * steps_an_epoch))
-            # The last step of an epoch may have fewer batches; accelerate divides by the full number all the same.
-            group = min(config.accumulation, num_batches - position // config.accumulation * config.accumulation)
-            total = total + self.run_step(batch, config.accumulation / group)  # (term,)
-        means = self.accelerator.reduce(total / num_batches, "mean")
-        return dict(zip(self.step.terms, means.tolist(), strict=True))
-
-    def _record(self, terms: dict[str, float], judged: dict[str, Any], learning_rate: float, seconds: float) -> None:
+    def _record(
+        self, terms: dict[str, float], judged: dict[str, Any], learning_rate: float, seconds: float, skipped: int
+    ) -> None:
         """Keep an epoch's numbers, send them to TensorBoard, and say a line."""
         state = self.state
         state["epoch"] += 1
         state["seconds"] += seconds
         epoch, valid = state["epoch"], judged["terms"] | judged["metrics"]
-        numbers = {"learning_rate": learning_rate, "seconds": seconds}
+        numbers = {"learning_rate": learning_rate, "seconds": seconds, "skipped_steps": skipped}
         state["history"].append({"epoch": epoch, "train": terms, "valid": valid, **numbers})
         scalars = {f"train/{name}": value for name, value in terms.items()}
         scalars |= {f"valid/{name}": value for name, value in valid.items()}
@@ -188,16 +215,18 @@ class Run:
                 state["edges"].append(row)
                 scalars[f"{unit}/{source}_to_{target}"] = weight
         self.accelerator.log(scalars | numbers, step=epoch)
-        best = "  best so far" if self.config.keep == "best" and self._best()["epoch"] == epoch else ""
+        note = f"  {skipped} steps skipped, not finite" if skipped else ""
+        note += "  best so far" if self.config.keep == "best" and self._best()["epoch"] == epoch else ""
         value = f"valid {self.metric} {valid[self.metric]:.4f}"
         self.accelerator.print(
-            f"epoch {epoch:3d}  loss {terms['loss']:8.4f}  {value}  {seconds:5.1f} s{best}", flush=True
+            f"epoch {epoch:3d}  loss {terms['loss']:8.4f}  {value}  {seconds:5.1f} s{note}", flush=True
         )
 
     def _finish(self, valid: DataLoader[Batch]) -> dict[str, Any]:
         """Read the test split, once, with the best epoch's weights, and write what the run found."""
         accelerator, recordings, out = self.accelerator, self.recordings, self.out
-        ckpt.load_weights(out / "model.safetensors", self.task)
+        assert self.best is not None  # an epoch is finished
+        self.task.load_state_dict(self.best)
         test = accelerator.prepare(make_loader(recordings.splits["test"], self.config.batch_size))
         judged = {
             "valid": evaluate(self.module, valid, recordings, "valid", accelerator),
@@ -228,9 +257,3 @@ class Run:
         start = f", from epoch {self.state['epoch'] + 1}" if self.state["epoch"] else ""
         device = f"{self.accelerator.device}, {self.accelerator.num_processes} process(es)"
         return f"{self.config.data}: {sizes}; {parameters:,} parameters on {device}; into {self.out}{start}"
-
-
-def schedule(step: int, total: int) -> float:
-    """Factor of the learning rate: up over the first tenth of the steps, then down to 0 as a cosine."""
-    rise = min(1.0, (step + 1) / max(1.0, 0.1 * total))
-    return rise * 0.5 * (1 + math.cos(math.pi * step / total))

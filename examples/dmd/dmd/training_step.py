@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from .config import RunConfig
 from .data import Batch
+from .finite import FiniteWatch
 
 
 class TrainingStep:
@@ -21,6 +23,7 @@ class TrainingStep:
         accelerator: of the run.
         clip_norm: longest gradient that is not cut.
         rates: highest learning rate of each of the optimiser's groups.
+        watch: counts the steps that are skipped because their loss or gradient is not finite.
         capturable: keep the learning rates on the device, where a graph that is replayed finds new ones.
 
     Attributes:
@@ -34,12 +37,16 @@ class TrainingStep:
         accelerator: Accelerator,
         clip_norm: float,
         rates: Sequence[float],
+        watch: FiniteWatch,
         *,
         capturable: bool = False,
     ) -> None:
         self.module, self.optimizer, self.accelerator = module, optimizer, accelerator
-        self.clip_norm, self.rates = clip_norm, list(rates)
+        self.clip_norm, self.rates, self.watch = clip_norm, list(rates), watch
         self.terms: tuple[str, ...] = ()
+        if accelerator.scaler is None:  # the scaler of fp16 says by itself what to skip
+            # The fused AdamW leaves everything as it is where this is 1, without the host knowing.
+            optimizer.optimizer.found_inf = watch.found
         for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
             # Also what a checkpoint brought along, of a run with a graph or without.
             group["capturable"] = capturable
@@ -53,19 +60,35 @@ class TrainingStep:
             else:
                 group["lr"] = rate * factor
 
-    def __call__(self, batch: Batch, factor: float = 1.0) -> Tensor:
-        """Every scalar that the module returns, (term,); its "loss" times ``factor`` is what trains."""
+    def __call__(self, batch: Batch, factor: float = 1.0, is_last: bool = True) -> Tensor:
+        """Run a batch, and take the step if it is the last one that counts in it.
+
+        Args:
+            batch: on the device.
+            factor: of the loss, in training.
+            is_last: no further batch is accumulated.
+
+        Returns:
+            (term + 1,): every scalar that the module returns, and 1; zeros where one of them is not finite.
+        """
         accelerator = self.accelerator
-        with accelerator.accumulate(self.module):
+        accelerator.gradient_state._set_sync_gradients(
+            is_last
+        )  # what accumulate() would do, which has to guess the end
+        with nullcontext() if is_last else accelerator.no_sync(self.module):
             out = self.module(batch)
-            accelerator.backward(out["loss"] * factor)
-            if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(self.module.parameters(), self.clip_norm)
+            # A loss that is not finite makes the gradient so, on every process and in every batch of the step.
+            accelerator.backward(out["loss"] * (factor / out["loss"].detach().isfinite()))
+        if is_last:
+            self.watch.note(accelerator.clip_grad_norm_(self.module.parameters(), self.clip_norm))
             self.optimizer.step()
             self.optimizer.zero_grad()
         scalars = {name: x for name, x in out.items() if isinstance(x, Tensor) and x.dim() == 0}
         self.terms = tuple(scalars)
-        return torch.stack([value.detach().float() for value in scalars.values()])
+        terms = torch.stack(
+            [*(value.detach().float() for value in scalars.values()), torch.ones_like(self.watch.found)]
+        )
+        return torch.where(terms.isfinite().all(), terms, 0.0)
 
 
 def why_not_graphed(config: RunConfig, accelerator: Accelerator) -> str | None:

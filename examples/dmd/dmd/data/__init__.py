@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from .batching import Batch, collate, make_loader, standardization_statistics
+from .batching import Batch, blocks, collate, lengths, make_loader, standardization_statistics, training_loader
 from .mmsa import read_mmsa
+from .order import BatchOrder
 from .ragged import read_ragged
 from .recordings import Recordings, Split, resolve_task
 from .selection import for_training, joined, only, with_labelled_fraction, with_shuffled_labels
@@ -12,16 +13,20 @@ from .synthetic import synthetic
 
 __all__ = [
     "Batch",
+    "BatchOrder",
     "Recordings",
     "Split",
+    "blocks",
     "collate",
     "for_training",
     "joined",
+    "lengths",
     "load",
     "make_loader",
     "only",
     "standardization_statistics",
     "synthetic",
+    "training_loader",
     "with_labelled_fraction",
     "with_shuffled_labels",
 ]

@@ -1,6 +1,6 @@
 """From a split to batches: padding, masks, a seeded order, and the statistics for standardisation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .order import STAND_IN, BatchOrder
 from .recordings import Split
 
 
@@ -19,7 +20,8 @@ class Batch(NamedTuple):
         inputs: modality name -> (batch, time, dim) float32; at least one step.
         masks: modality name -> (batch, time), True = a real step; a row without one = an absent modality.
         labels: (batch,) float32 (NaN = unlabelled) or int64 (-100 = unlabelled).
-        index: (batch,) position of each sample in its split.
+        index: (batch,) position of each sample in its split; -1 where the row stands for none, see
+            :class:`dmd.data.order.BatchOrder`.
         tokens: (batch, time) int64 token ids beside the steps of `language`; None where the split has none.
     """
 
@@ -38,6 +40,8 @@ def collate(split: Split, positions: list[int], num_steps: Mapping[str, int] | N
     """
     if not positions:
         raise ValueError("a batch needs at least one sample, got none")
+    index = torch.tensor(positions)
+    positions = [0 if position == STAND_IN else position for position in positions]
     inputs: dict[str, Tensor] = {}
     masks: dict[str, Tensor] = {}
     for name, arrays in split.inputs.items():
@@ -55,12 +59,61 @@ def collate(split: Split, positions: list[int], num_steps: Mapping[str, int] | N
             steps = split.tokens[position][: len(split.inputs["language"][position])]
             padded[row, : len(steps)] = steps
         tokens = torch.from_numpy(padded)
-    return Batch(inputs, masks, torch.from_numpy(split.labels[positions]), torch.tensor(positions), tokens)
+    return Batch(inputs, masks, torch.from_numpy(split.labels[positions]), index, tokens)
 
 
 def longest(split: Split) -> dict[str, int]:
     """Steps of each modality's longest sample, at least 1."""
     return {name: max(1, *map(len, arrays)) for name, arrays in split.inputs.items()}
+
+
+def lengths(split: Split) -> np.ndarray:
+    """Steps of each sample in all its modalities, (N,); no sample is read."""
+    return np.sum([_steps(arrays) for arrays in split.inputs.values()], axis=0)
+
+
+def _steps(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    known = getattr(arrays, "lengths", None)  # of sequences that are read when they are needed
+    return np.array([len(steps) for steps in arrays]) if known is None else known
+
+
+def blocks(split: Split) -> np.ndarray | None:
+    """The file that each sample is read from, (N,), where samples are read when they are needed; else None."""
+    return getattr(next(iter(split.inputs.values())), "blocks", None)
+
+
+def training_loader(
+    split: Split,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    bucket: bool = False,
+    process_index: int = 0,
+    num_processes: int = 1,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+    full_length: bool = False,
+) -> DataLoader[Batch]:
+    """Batches in the order of a :class:`BatchOrder`, its ``batch_sampler``; with `bucket`, of samples of like length.
+
+    The other arguments are as there, and in :func:`make_loader`.
+    """
+    order = BatchOrder(
+        len(split),
+        batch_size,
+        seed=seed,
+        lengths=lengths(split) if bucket else None,
+        blocks=blocks(split),
+        process_index=process_index,
+        num_processes=num_processes,
+    )
+    return DataLoader(
+        range(len(split)),  # pyright: ignore[reportArgumentType]  (any sequence is a map-style data set)
+        batch_sampler=order,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        collate_fn=partial(collate, split, num_steps=longest(split) if full_length else None),
+    )
 
 
 def make_loader(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import traceback
@@ -10,7 +11,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
@@ -20,12 +22,13 @@ from ..checkpoint import check_same_run, describe, holds_run, write_config
 from ..command import writable_folder
 from ..config import RunConfig, without_modalities
 from ..data import Recordings, load
+from ..stopping import Stopped
 from ..text import with_text
 from ..training import Run
 from .variants import Variant, changed, folder_name
 
 # Where a run computes changes none of what it is to find.
-FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures")
+FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures", "max_skipped_steps", "checkpoint_every")
 
 
 def run_folder(root: Path, base: RunConfig, variant: Variant, seed: int) -> Path:
@@ -126,8 +129,16 @@ def _spread(runs: Sequence[RunConfig], jobs: int, done: Callable[[RunConfig, str
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end without a traceback; the command says what happened
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is shared between processes, and would outlive one that is ended
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """A command that was killed is given again: then no run may have two processes."""
+    if parent := parent_process():
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def train_one(config: RunConfig) -> str | None:
@@ -140,6 +151,10 @@ def train_one(config: RunConfig) -> str | None:
                 run = Run(config, recordings_for(config), resume=holds_run(folder))
                 write_config(folder, run.config, describe(run.recordings))
                 run.train()
+            except Stopped as stopped:
+                if parent_process() is None:
+                    raise
+                return f"stopped {stopped.said}"
             except Exception:
                 traceback.print_exc(file=log)
                 raise

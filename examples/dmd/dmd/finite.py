@@ -1,0 +1,101 @@
+"""Steps whose loss or gradient is not finite: they are skipped and counted, and too many in a row end the run."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .data import Batch
+
+Explain = Callable[[Batch, int], tuple[dict[str, float], nn.Module]]
+
+
+class NotFinite(FloatingPointError):
+    """Too many steps in a row were skipped.
+
+    Attributes:
+        report: "steps", "samples" (ids of each skipped batch), "terms" and "gradients" of the last of them.
+    """
+
+    def __init__(self, message: str, report: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class FiniteWatch:
+    """Counts on the device, so that no step waits for the answer.
+
+    Args:
+        device: of the steps.
+        limit: skipped steps in a row that are too many.
+    """
+
+    def __init__(self, device: torch.device, limit: int) -> None:
+        self.limit = limit
+        self.found = torch.zeros((), device=device)  # 1 where the last step was skipped; AdamW's found_inf
+        self.counts = torch.zeros(3, device=device)  # all, in a row, longest row
+        self._recent: deque[tuple[int, Batch, int, Tensor]] = deque(maxlen=2 * limit)
+
+    @property
+    def every(self) -> int:
+        """Steps after which to look: on a CPU it costs nothing, elsewhere the host waits for the device."""
+        return 1 if self.found.device.type == "cpu" else self.limit
+
+    def note(self, norm: Tensor) -> None:
+        """Take note of a step by the length of its gradient; everything stays where it is in memory."""
+        self.found.copy_(~norm.isfinite())
+        skipped, in_a_row, longest = self.counts
+        skipped.add_(self.found)
+        in_a_row.add_(1).mul_(self.found)
+        torch.maximum(longest, in_a_row, out=longest)
+
+    def remember(self, step: int, batch: Batch, chance: int) -> None:
+        """Keep what a report on the step that has just been done would need."""
+        self._recent.append((step, batch, chance, self.found.clone()))
+
+    def is_too_many(self, step: int) -> bool:
+        """Whether a row was too long, as far as it is looked for at this step."""
+        return step % self.every == 0 and bool(self.counts[2] >= self.limit)
+
+    def skipped(self) -> int:
+        """Steps that were skipped so far."""
+        return int(self.counts[0])
+
+    def failure(
+        self, ids: Sequence[str], explain: Callable[[Batch, int], tuple[dict[str, float], nn.Module]]
+    ) -> NotFinite:
+        """What to raise: the skipped batches, and what is not finite in the last of them.
+
+        Args:
+            ids: of the split's samples.
+            explain: from a batch and the seed of its chance to its loss terms, and the module with the gradients.
+        """
+        skipped = [entry for entry in self._recent if entry[3].item()]
+        step, batch, chance, _ = skipped[-1]
+        terms, module = explain(batch, chance)
+        bad = [name for name, p in module.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+        module.zero_grad()
+        of_each = {number: [ids[i] for i in each.index.tolist() if i >= 0] for number, each, _, _ in skipped}
+        groups = Counter(".".join(name.split(".")[:2]) for name in bad)
+        wrong = ", ".join(f"{name} = {value:g}" for name, value in terms.items()) or "none"
+        first = ", ".join(of_each[step][:4]) + (", ..." if len(of_each[step]) > 4 else "")
+        where = ", ".join(f"{name} ({count})" for name, count in groups.items()) or "none when the batch is run again"
+        message = (
+            f"{self.limit} steps in a row had a loss or gradient that is not finite, and were skipped: "
+            f"steps {min(of_each)} to {step}. The last one's samples: {first}; loss terms: {wrong}; "
+            f"parameters whose gradient is not finite: {where}"
+        )
+        report = {"steps": list(of_each), "samples": of_each, "terms": terms, "gradients": bad}
+        return NotFinite(message, {**report, "terms": {name: repr(value) for name, value in terms.items()}})
+
+    def state(self) -> list[float]:
+        """For a checkpoint."""
+        return self.counts.tolist()
+
+    def restore(self, counts: Sequence[float]) -> None:
+        """From a checkpoint."""
+        self.counts.copy_(torch.tensor(counts))
