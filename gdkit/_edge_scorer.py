@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from gdkit import _check
 from gdkit import functional as GF
 from gdkit._agreement import agreement_scores
+from gdkit._transformer_layer import is_plain, is_untouched
 
 SCORERS = ("linear", "mlp", "free", "agreement")
 
@@ -98,8 +99,11 @@ class EdgeScorer(nn.Module):
         if self.kind == "module":
             scores = self.edge_score(z[:, source], z[:, target])
             return _check.check_shape("GDUnit", "scorer(teacher, student)", scores, [z.shape[0], source.shape[0]])
-        # A linear layer over [student, teacher] is a sum of one product a node and role.
         first = cast(nn.Linear, self.edge_score[0] if isinstance(self.edge_score, nn.Sequential) else self.edge_score)
+        if not (is_plain(first) and is_untouched(self.edge_score)):
+            # Called as a whole, as with an adapter, a hook or sharded weights only that is right.
+            return self.edge_score(torch.cat([z[:, target], z[:, source]], dim=-1))[..., 0]  # (batch, edge)
+        # A linear layer over [student, teacher] is a sum of one product a node and role.
         as_student, as_teacher = first.weight.chunk(2, dim=1)
         student_terms = F.linear(z, as_student, first.bias)  # (batch, node, 1 or hidden_dim)
         teacher_terms = F.linear(z, as_teacher)
