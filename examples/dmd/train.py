@@ -20,20 +20,20 @@ from dmd.training_state import checkpoints_of
 
 
 def resume_defaults(resumed: str) -> dict[str, object]:
-    """What the run in a folder was started with; a folder without a checkpoint has nothing to go on from.
+    """What the run in a folder was started with; a run without a checkpoint has nothing to go on from.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: there is no such folder, or no run in it.
     """
     root = Path(resumed)
     if not root.is_dir():
         raise FileNotFoundError(f"--resume {resumed}: there is no such folder")
     folders = [root, *sorted(root.glob("seed-*"))]
+    started = [folder for folder in folders if (folder / "config.json").is_file()]
+    if not started:
+        raise FileNotFoundError(f"--resume {resumed}: no run has begun there (no config.json); start it with --out")
     if not any(map(checkpoints_of, folders)):
         warnings.warn(f"{resumed} has no checkpoint; training starts over", stacklevel=2)
-    started = [folder for folder in folders if (folder / "config.json").is_file() or checkpoints_of(folder)]
-    if not started:
-        return {"out": resumed}
     config, _ = read_config(started[0])
     # With another number of processes, batches stay as large as they were in all processes together.
     size, left_over = divmod(config.batch_size * saved_processes(started[0]), int(os.environ.get("WORLD_SIZE", 1)))
@@ -86,7 +86,8 @@ def main(arguments: list[str]) -> None:
         print(f"\nerror: {error}; {hint}", file=sys.stderr)
         raise SystemExit(1) from None
     except OSError as error:
-        print(f"\nerror: {error}; what was written before is whole; {again}", file=sys.stderr)
+        text = error.strerror if error.filename is None else error  # without the number
+        print(f"\nerror: {text}; what was written before is whole; {again}", file=sys.stderr)
         raise SystemExit(1) from None
     if seeds and runs[0].accelerator.is_main_process:
         print(f"\n{summarise(Path(config.out or ''), results)}")

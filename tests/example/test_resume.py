@@ -17,7 +17,7 @@ from dmd.runs import finish, prepare_runs, summarise
 from dmd.task import DMDTask, TaskConfig
 from dmd.training_state import checkpoints_of
 
-from tests.example.small_runs import CONFIG, MODEL, RECORDINGS, content, prepare
+from tests.example.small_runs import CONFIG, MODEL, RECORDINGS, content, fail_on_call, prepare
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -32,18 +32,6 @@ def test_a_seed_fixes_a_run(tmp_path):
     first, second, other = (content(tmp_path / name) for name in "abc")
     assert first == second
     assert first["predictions"] != other["predictions"]
-
-
-def fail_on_call(monkeypatch, owner, name, count):
-    """Interrupt the count-th call of a function."""
-    whole, calls = getattr(owner, name), iter(range(1, 10**6))
-
-    def interrupted(*arguments, **options):
-        if next(calls) == count:
-            raise KeyboardInterrupt
-        return whole(*arguments, **options)
-
-    monkeypatch.setattr(owner, name, interrupted)
 
 
 INTERRUPTIONS = {  # 3 batches an epoch in training, and 1 in validation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -74,7 +75,8 @@ class FiniteWatch:
             ids: of the split's samples.
             explain: from a batch and the seed of its chance to its loss terms, and the module with the gradients.
         """
-        skipped = [entry for entry in self._recent if entry[3].item()]
+        rows = [[*row] for is_bad, row in groupby(self._recent, lambda entry: bool(entry[3])) if is_bad]
+        skipped = max(rows, key=len)
         step, batch, chance, _ = skipped[-1]
         terms, module = explain(batch, chance)
         bad = [name for name, p in module.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]

@@ -33,12 +33,13 @@ def prepare_runs(config: RunConfig, seeds: Sequence[int], recordings: Recordings
     if not seeds and (root / "seeds.json").is_file():
         raise ValueError(f"{root} holds runs over seeds {saved_seeds(root)}; a single run needs another --out")
     runs = [Run(one, recordings, resume=resume) for one in configs or [replace(config, out=str(root))]]
+    if seeds and runs[0].accelerator.is_main_process:
+        # First: without this list, a kill in what follows would leave something that looks like a single run.
+        write_json(writable_folder(root) / "seeds.json", list(seeds))
     for run in runs:
         writable_folder(run.out)
         if run.accelerator.is_main_process:
             write_config(run.out, run.config, describe(run.recordings), run.accelerator.num_processes)
-    if seeds and runs[0].accelerator.is_main_process:
-        write_json(root / "seeds.json", list(seeds))
     return runs
 
 

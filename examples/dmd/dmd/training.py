@@ -77,8 +77,8 @@ class Run:
         self.task.model.adapter.fit(standardization_statistics(recordings.splits["train"], centred=centred))
         load_pretrained_text(self.task, config)
         self.state: dict[str, Any] = {"epoch": 0, "step": 0, "history": [], "edges": [], "seconds": 0.0, "skipped": 0}
-        # Of the epoch that runs: samples done, how it was ordered, sums of the terms and their names, seconds.
-        self.state |= {"seen": 0, "bucket": None, "totals": None, "terms": [], "spent": 0.0}
+        # Of the epoch that runs: samples done, how it is ordered, sums of the terms, their names, last rate, seconds.
+        self.state |= {"seen": 0, "bucket": None, "totals": None, "terms": [], "rate": 0.0, "spent": 0.0}
         self.checkpoint, self.unusable = load_checkpoint(self.out, self.task) if resume else (None, [])
         self.best: dict[str, Tensor] | None = None
         if self.checkpoint is not None:
@@ -185,8 +185,7 @@ class Run:
                 raise
             self.task.set_quality(judged["node_losses"])
             state["skipped"] = watch.skipped()
-            rate = float(prepared.param_groups[0]["lr"])
-            self._record(terms, judged, rate, time.perf_counter() - self._started, state["skipped"] - skipped)
+            self._record(terms, judged, time.perf_counter() - self._started, state["skipped"] - skipped)
             state.update(seen=0, bucket=None, totals=None, spent=0.0)
             if self._best()["epoch"] == state["epoch"]:
                 self.best = weights_of(self.task)
@@ -197,15 +196,13 @@ class Run:
         with stop.at_once():  # what follows is done again when the run is gone on with
             return self._finish(valid)
 
-    def _record(
-        self, terms: dict[str, float], judged: dict[str, Any], learning_rate: float, seconds: float, skipped: int
-    ) -> None:
+    def _record(self, terms: dict[str, float], judged: dict[str, Any], seconds: float, skipped: int) -> None:
         """Keep an epoch's numbers, send them to TensorBoard, and say a line."""
         state = self.state
         state["epoch"] += 1
         state["seconds"] += seconds
         epoch, valid = state["epoch"], judged["terms"] | judged["metrics"]
-        numbers = {"learning_rate": learning_rate, "seconds": seconds, "skipped_steps": skipped}
+        numbers = {"learning_rate": state["rate"], "seconds": seconds, "skipped_steps": skipped}
         state["history"].append({"epoch": epoch, "train": terms, "valid": valid, **numbers})
         scalars = {f"train/{name}": value for name, value in terms.items()}
         scalars |= {f"valid/{name}": value for name, value in valid.items()}
@@ -254,6 +251,6 @@ class Run:
     def _heading(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.task.parameters())
         sizes = ", ".join(f"{split} {size}" for split, size in self.recordings.sizes.items())
-        start = f", from epoch {self.state['epoch'] + 1}" if self.state["epoch"] else ""
+        start = f", from epoch {self.state['epoch'] + 1}, step {self.state['step'] + 1}" if self.state["step"] else ""
         device = f"{self.accelerator.device}, {self.accelerator.num_processes} process(es)"
         return f"{self.config.data}: {sizes}; {parameters:,} parameters on {device}; into {self.out}{start}"
