@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
 from dataclasses import asdict, replace
@@ -13,9 +12,8 @@ from dmd.checkpoint import default_folder, read_config, saved_processes
 from dmd.command import one_line_errors, option_value, with_underscores
 from dmd.config import RunConfig, config_parser, flat_fields, run_config
 from dmd.data import load
-from dmd.finite import NotFinite
+from dmd.ending import told
 from dmd.runs import finish, prepare_runs, saved_seeds, summarise
-from dmd.stopping import Stopped
 from dmd.training_state import checkpoints_of
 
 
@@ -72,23 +70,8 @@ def main(arguments: list[str]) -> None:
         config, seeds, resume = parse(arguments)
         recordings = load(config.data, task=config.task, metrics=config.metrics)
         runs = prepare_runs(config, seeds, recordings, resume=resume)
-    again = f"go on with: python examples/dmd/train.py --resume {config.out}"
-    try:
+    with told(Path(config.out or "")):
         results = [finish(run) for run in runs]
-    except Stopped as stopped:
-        print(f"\n{signal.Signals(stopped.number).name} {stopped.said}, with a checkpoint; {again}", file=sys.stderr)
-        raise SystemExit(stopped.status) from None
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {again}", file=sys.stderr)
-        raise SystemExit(130) from None
-    except NotFinite as error:
-        hint = f"everything is in {config.out}/not_finite.json; a lower --learning-rate may help, in a new --out"
-        print(f"\nerror: {error}; {hint}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except OSError as error:
-        text = error.strerror if error.filename is None else error  # without the number
-        print(f"\nerror: {text}; what was written before is whole; {again}", file=sys.stderr)
-        raise SystemExit(1) from None
     if seeds and runs[0].accelerator.is_main_process:
         print(f"\n{summarise(Path(config.out or ''), results)}")
 

@@ -19,12 +19,13 @@ class NotFinite(FloatingPointError):
     """Too many steps in a row were skipped.
 
     Attributes:
+        path: of the file that the report is in, once it is written.
         report: "steps", "samples" (ids of each skipped batch), "terms" and "gradients" of the last of them.
     """
 
     def __init__(self, message: str, report: Mapping[str, Any]) -> None:
         super().__init__(message)
-        self.report = report
+        self.report, self.path = report, ""
 
 
 class FiniteWatch:

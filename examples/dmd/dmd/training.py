@@ -104,8 +104,9 @@ class Run:
                 stopped.said = f"after epoch {self.state['epoch']}, step {self.state['step']}"
                 raise
             except NotFinite as error:
+                error.path = str(self.out / "not_finite.json")
                 if self.accelerator.is_main_process:
-                    write_json(self.out / "not_finite.json", error.report)
+                    write_json(Path(error.path), error.report)
                 raise
 
     def _train(self, stop: StopRequest) -> dict[str, Any]:
