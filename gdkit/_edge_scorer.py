@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from gdkit import _check
 from gdkit import functional as GF
 from gdkit._agreement import agreement_scores
+from gdkit._autocast import is_autocast_on, without_autocast
+from gdkit._transformer_layer import is_plain, is_untouched
 
 SCORERS = ("linear", "mlp", "free", "agreement")
 
@@ -81,13 +83,24 @@ class EdgeScorer(nn.Module):
 
     def forward(self, logits: Tensor, features: Tensor | Sequence[Tensor], node_mask: Tensor | None = None) -> Tensor:
         """Scores before quality and temperature."""
-        source, target = self.edge_index[0], self.edge_index[1]
+        source = self.edge_index[0]
         if self.kind == "agreement":
             scores = agreement_scores(logits, node_mask).to(logits.dtype)[source]
             return scores.expand(logits.shape[0], -1)  # (batch, edge)
         if not self.reads_nodes:
             scores = self.scores if self.kind == "free" else logits.new_zeros(source.shape[0])
             return scores.expand(logits.shape[0], -1)  # (batch, edge)
+        if is_autocast_on(logits):  # float16 ends at 65504, below what features and scores may be
+            dtype = self.logit_projection.weight.dtype
+            logits = logits.to(dtype)
+            features = features.to(dtype) if isinstance(features, Tensor) else [x.to(dtype) for x in features]
+            with without_autocast(logits):
+                return self._read(logits, features)
+        return self._read(logits, features)
+
+    def _read(self, logits: Tensor, features: Tensor | Sequence[Tensor]) -> Tensor:
+        """Scores that depend on the nodes."""
+        source, target = self.edge_index[0], self.edge_index[1]
         if isinstance(self.feature_projection, nn.ModuleDict):
             of_nodes = features.unbind(dim=1) if isinstance(features, Tensor) else features
             pairs = zip(self.names, of_nodes, strict=True)
@@ -98,8 +111,11 @@ class EdgeScorer(nn.Module):
         if self.kind == "module":
             scores = self.edge_score(z[:, source], z[:, target])
             return _check.check_shape("GDUnit", "scorer(teacher, student)", scores, [z.shape[0], source.shape[0]])
-        # A linear layer over [student, teacher] is a sum of one product a node and role.
         first = cast(nn.Linear, self.edge_score[0] if isinstance(self.edge_score, nn.Sequential) else self.edge_score)
+        if not (is_plain(first) and is_untouched(self.edge_score)):
+            # Called as a whole, as with an adapter, a hook or sharded weights only that is right.
+            return self.edge_score(torch.cat([z[:, target], z[:, source]], dim=-1))[..., 0]  # (batch, edge)
+        # A linear layer over [student, teacher] is a sum of one product a node and role.
         as_student, as_teacher = first.weight.chunk(2, dim=1)
         student_terms = F.linear(z, as_student, first.bias)  # (batch, node, 1 or hidden_dim)
         teacher_terms = F.linear(z, as_teacher)

@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gdkit import _check
+from gdkit._autocast import for_loss
 
 
 def real_steps(owner: str, mask: Tensor | None, **tensors: Tensor) -> list[Tensor]:
-    """Zero the steps that are not real, so that not even a NaN there reaches a sum or a gradient.
+    """Zero the steps that are not real, so that not even a NaN there reaches a sum or a gradient; for a loss.
 
     Raises:
         TypeError: if an argument is not a floating-point tensor, or the mask not boolean.
@@ -20,10 +21,11 @@ def real_steps(owner: str, mask: Tensor | None, **tensors: Tensor) -> list[Tenso
     shape = _check.check_tensor(owner, argument, tensor).shape
     for argument, tensor in tensors.items():
         _check.check_floating(owner, argument, _check.check_shape(owner, argument, tensor, shape))
+    given = [for_loss(tensor) for tensor in tensors.values()]
     if mask is None:
-        return list(tensors.values())
+        return given
     _check.check_mask(owner, "mask", mask, shape[:-1])
-    return [torch.where(mask[..., None], tensor, 0.0) for tensor in tensors.values()]
+    return [torch.where(mask[..., None], tensor, 0.0) for tensor in given]
 
 
 def mean_of_real(values: Tensor, mask: Tensor | None) -> Tensor:

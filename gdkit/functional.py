@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gdkit import _check
 from gdkit._agreement import agreement as agreement
+from gdkit._autocast import for_loss
 from gdkit._distances import Distance, check_distance, unit_vectors
 from gdkit._masking import mean_of_real, real_steps
 from gdkit._pairwise import distances_along
@@ -122,7 +123,7 @@ def edge_distances(
     _check.check_edge_index("edge_distances", edge_index)
     _check.check_positive("edge_distances", "temperature", temperature)
     check_distance("edge_distances", "distance", distance, x.shape[-1])
-    return distances_along(x, edge_index, distance, temperature, detach_teacher)
+    return distances_along(for_loss(x), edge_index, distance, temperature, detach_teacher)
 
 
 def graph_distillation_loss(weights: Tensor, distances: Tensor, reduction: str = "mean") -> Tensor:
@@ -195,7 +196,7 @@ def triplet_margin_loss(
     if sample_mask is not None:
         labelled = _check.check_mask(owner, "sample_mask", sample_mask, features.shape[:1])[:, None]
         real = labelled.expand(features.shape[:2]) if real is None else real & labelled
-    return mean_triplet_hinge(features, labels, margin, real, label_values)
+    return mean_triplet_hinge(for_loss(features), labels, margin, real, label_values)
 
 
 def soft_orthogonality(shared: Tensor, private: Tensor, kind: str = "hinge", mask: Tensor | None = None) -> Tensor:

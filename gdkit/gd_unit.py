@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gdkit import _check, _stack
 from gdkit import functional as GF
+from gdkit._autocast import for_loss
 from gdkit._distances import Distance, check_distance
 from gdkit._edge_scorer import SCORERS, EdgeScorer
 from gdkit.graph import DistillationGraph
@@ -171,7 +172,7 @@ class GDUnit(nn.Module):
         names = self.graph.names
         logits = _stack.stack_nodes("GDUnit", "logits", logits, names, self.logit_dim)  # (batch, node, logit_dim)
         _check.check_not_empty("GDUnit", "logits", _check.check_floating("GDUnit", "logits", logits))
-        batch = logits.shape[0]
+        batch, logits = logits.shape[0], for_loss(logits)
         if features is None and (self.scorer.reads_nodes or self.feature_distance is not None):
             raise ValueError("GDUnit: features must be given, as the scorer or feature_distance reads them")
         nodes = [] if features is None else _stack.stack_features("GDUnit", features, self.widths, batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
 from dataclasses import asdict, replace
@@ -13,27 +12,26 @@ from dmd.checkpoint import default_folder, read_config, saved_processes
 from dmd.command import one_line_errors, option_value, with_underscores
 from dmd.config import RunConfig, config_parser, flat_fields, run_config
 from dmd.data import load
-from dmd.finite import NotFinite
+from dmd.ending import told
 from dmd.runs import finish, prepare_runs, saved_seeds, summarise
-from dmd.stopping import Stopped
 from dmd.training_state import checkpoints_of
 
 
 def resume_defaults(resumed: str) -> dict[str, object]:
-    """What the run in a folder was started with; a folder without a checkpoint has nothing to go on from.
+    """What the run in a folder was started with; a run without a checkpoint has nothing to go on from.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: there is no such folder, or no run in it.
     """
     root = Path(resumed)
     if not root.is_dir():
         raise FileNotFoundError(f"--resume {resumed}: there is no such folder")
     folders = [root, *sorted(root.glob("seed-*"))]
+    started = [folder for folder in folders if (folder / "config.json").is_file()]
+    if not started:
+        raise FileNotFoundError(f"--resume {resumed}: no run has begun there (no config.json); start it with --out")
     if not any(map(checkpoints_of, folders)):
         warnings.warn(f"{resumed} has no checkpoint; training starts over", stacklevel=2)
-    started = [folder for folder in folders if (folder / "config.json").is_file() or checkpoints_of(folder)]
-    if not started:
-        return {"out": resumed}
     config, _ = read_config(started[0])
     # With another number of processes, batches stay as large as they were in all processes together.
     size, left_over = divmod(config.batch_size * saved_processes(started[0]), int(os.environ.get("WORLD_SIZE", 1)))
@@ -72,22 +70,8 @@ def main(arguments: list[str]) -> None:
         config, seeds, resume = parse(arguments)
         recordings = load(config.data, task=config.task, metrics=config.metrics)
         runs = prepare_runs(config, seeds, recordings, resume=resume)
-    again = f"go on with: python examples/dmd/train.py --resume {config.out}"
-    try:
+    with told(Path(config.out or "")):
         results = [finish(run) for run in runs]
-    except Stopped as stopped:
-        print(f"\n{signal.Signals(stopped.number).name} {stopped.said}, with a checkpoint; {again}", file=sys.stderr)
-        raise SystemExit(stopped.status) from None
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {again}", file=sys.stderr)
-        raise SystemExit(130) from None
-    except NotFinite as error:
-        hint = f"everything is in {config.out}/not_finite.json; a lower --learning-rate may help, in a new --out"
-        print(f"\nerror: {error}; {hint}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except OSError as error:
-        print(f"\nerror: {error}; what was written before is whole; {again}", file=sys.stderr)
-        raise SystemExit(1) from None
     if seeds and runs[0].accelerator.is_main_process:
         print(f"\n{summarise(Path(config.out or ''), results)}")
 

@@ -22,6 +22,28 @@ def prepare(out, recordings=RECORDINGS, *, resume=False, **options):
     return run
 
 
+def on_call(monkeypatch, owner, name, count, action):
+    """Do something before the count-th call of a function."""
+    whole, calls = getattr(owner, name), iter(range(1, 10**6))
+
+    def called(*arguments, **options):
+        if next(calls) == count:
+            action()
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, called)
+
+
+def interrupt():
+    """What Ctrl-C does by itself."""
+    raise KeyboardInterrupt
+
+
+def fail_on_call(monkeypatch, owner, name, count):
+    """Interrupt the count-th call of a function."""
+    on_call(monkeypatch, owner, name, count, interrupt)
+
+
 def rows(path):
     """A CSV file as one mapping a line."""
     with path.open(newline="") as file:

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -20,9 +19,8 @@ from dmd.config import RunConfig
 from dmd.metrics import compute_metrics
 from dmd.model import ModelConfig
 from dmd.task import DistillationConfig, TaskConfig
-from dmd.training_state import checkpoints_of
 
-from tests.example.small_runs import RECORDINGS, content, rows
+from tests.example.small_runs import RECORDINGS, rows
 
 FOLDER = Path(__file__).parents[2] / "examples" / "dmd"
 NETWORK = ["--model.dim", "8", "--model.num_heads", "2", "--model.num_layers", "1", "--model.modality_dropout", "0.1"]
@@ -201,36 +199,24 @@ def test_a_finished_run_says_so(finished, capsys):
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("has_config", [True, False])
-def test_a_folder_without_a_checkpoint_starts_over(tmp_path, monkeypatch, capsys, has_config):
+def test_a_run_without_a_checkpoint_starts_over(tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
-    if has_config:  # killed in the first epoch
-        with monkeypatch.context() as patch:
-            patch.setattr(training, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-            with pytest.raises(SystemExit) as ended:
-                train.main([*TINY, "--epochs", "1", "--seed", "3", "--out", str(out)])
-        assert ended.value.code == 130
-        assert capsys.readouterr().err.splitlines()[-1].endswith(f"train.py --resume {out}")
-        train.main(["--resume", str(out)])
-    else:
-        out.mkdir()
-        train.main(["--resume", str(out), *TINY, "--epochs", "1", "--seed", "3"])
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(SystemExit) as ended:
+            train.main([*TINY, "--epochs", "1", "--seed", "3", "--out", str(out)])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"train.py --resume {out}")
+    train.main(["--resume", str(out)])
     assert capsys.readouterr().err == f"warning: {out} has no checkpoint; training starts over\n"
     assert json.loads((out / "results.json").read_text())["seed"] == 3
 
 
-def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, no_pictures):
-    """SIGKILL, in whatever the run is doing after its first epoch."""
-    out = tmp_path / "run"
-    process = start("train.py", *TINY, "--epochs", "3", "--out", out)
-    while not checkpoints_of(out):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
-    assert not (out / "results.json").exists()
-    train.main(["--resume", str(out), "--out", str(out)])
-    assert content(out) == content(finished)
+def test_a_folder_without_a_run_is_not_gone_on_with(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        train.main(["--resume", str(tmp_path)])
+    wanted = f"error: --resume {tmp_path}: no run has begun there (no config.json); start it with --out\n"
+    assert capsys.readouterr().err == wanted
 
 
 def test_two_processes(tmp_path):

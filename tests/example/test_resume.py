@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import train
 from dmd import report, training, training_state
 from dmd.data import synthetic
 from dmd.runs import finish, prepare_runs, summarise
 from dmd.task import DMDTask, TaskConfig
 from dmd.training_state import checkpoints_of
 
-from tests.example.small_runs import CONFIG, MODEL, RECORDINGS, content, prepare
+from tests.example.small_runs import CONFIG, MODEL, RECORDINGS, content, fail_on_call, prepare
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -32,18 +33,6 @@ def test_a_seed_fixes_a_run(tmp_path):
     first, second, other = (content(tmp_path / name) for name in "abc")
     assert first == second
     assert first["predictions"] != other["predictions"]
-
-
-def fail_on_call(monkeypatch, owner, name, count):
-    """Interrupt the count-th call of a function."""
-    whole, calls = getattr(owner, name), iter(range(1, 10**6))
-
-    def interrupted(*arguments, **options):
-        if next(calls) == count:
-            raise KeyboardInterrupt
-        return whole(*arguments, **options)
-
-    monkeypatch.setattr(owner, name, interrupted)
 
 
 INTERRUPTIONS = {  # 3 batches an epoch in training, and 1 in validation
@@ -262,3 +251,16 @@ def test_a_split_without_labels(tmp_path, split):
     with pytest.raises(ValueError, match=f"synthetic has no labelled sample in split '{split}'"):
         prepare(tmp_path / "run", replace(RECORDINGS, splits=splits))
     assert not (tmp_path / "run").exists()
+
+
+def test_batches_of_another_size_are_said(tmp_path, begun, monkeypatch):
+    out = Path(shutil.copytree(begun, tmp_path / "run"))
+    prepare(out, epochs=1, resume=True)
+    with pytest.warns(UserWarning, match="had 16 samples of all processes until now, and has 8 from here on"):
+        prepare(out, epochs=1, batch_size=8, resume=True)
+
+
+@pytest.mark.parametrize(("processes", "size"), [(1, 16), (2, 8), (3, 16)])
+def test_with_other_processes_steps_stay_as_large_where_they_can(begun, monkeypatch, processes, size):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    assert train.resume_defaults(str(begun))["batch_size"] == size

@@ -19,10 +19,12 @@ from gdkit import CrossmodalTransformer, DistillationGraph, MultimodalTransforme
 
 from .data import Batch
 from .front import Front
+from .global_batch import losses_see
 from .layers import ResidualHead, SequenceProjection, masked_mean
 from .options import ModelConfig
 from .readout import Readout
-from .task import DMDTask, TaskConfig, distillation_unit, node_losses, task_loss
+from .task import DMDTask, TaskConfig, distillation_unit
+from .task_losses import node_losses, task_loss
 from .wide import wide_layers, wide_predictions
 
 # Where each network's features stand in pictures and edges.csv.
@@ -127,9 +129,9 @@ class BaselineTask(nn.Module):
     last where ``hetero_gd`` is on. Without ``node_weight`` "mult" is the MulT of its paper.
     """
 
-    def __init__(self, model: Baseline, config: TaskConfig) -> None:
+    def __init__(self, model: Baseline, config: TaskConfig, *, global_losses: bool = False) -> None:
         super().__init__()
-        self.model, self.config = model, config
+        self.model, self.config, self.global_losses = model, config, global_losses
         self.is_regression = model.num_outputs == 1
         self.units = nn.ModuleDict()
         self.text_encoder: nn.Module = nn.Identity()  # a dmd.text.TextEncoder where the text is fine-tuned
@@ -143,13 +145,15 @@ class BaselineTask(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Losses and outputs of one batch, under the names of :class:`dmd.task.DMDTask`."""
         config, space, batch = self.config, SPACES[self.model.kind], self.text_encoder(batch)
-        out: BaselineOutput = self.model(batch.inputs, batch.masks)
-        terms = {"task": task_loss(out.output, batch.labels)}
+        own: BaselineOutput = self.model(batch.inputs, batch.masks)
+        seen = losses_see(batch.index, everything=self.global_losses and self.training)
+        out, labels = seen.gather((own, batch.labels), None)
+        terms = {"task": task_loss(out.output, labels)}
         loss = terms["task"]
         if out.logits:
             heads = zip(out.logits.values(), out.present.T)
             logits, real = (torch.stack(parts) for parts in zip(*heads, strict=True))  # (head, batch, ...)
-            terms["nodes"] = task_loss(logits, batch.labels, real).mean()
+            terms["nodes"] = task_loss(logits, labels, real).mean()
             loss = loss + config.node_weight * terms["nodes"]
         edges: dict[str, Tensor] = {}
         for name, unit in self.units.items():
@@ -157,11 +161,10 @@ class BaselineTask(nn.Module):
             distilled = unit(out.logits, out.features, node_mask=out.present, teacher_quality=quality)
             terms[name] = distilled.loss
             loss = loss + config.lambda_distillation * distilled.loss
-            edges[name] = distilled.weights.detach()
-        output = out.output[:, 0] if self.is_regression else out.output
-        features = {space: out.features}
-        results = {"loss": loss, "output": output, **terms, "edges": edges, "features": features}
-        losses = {name: node_losses(out.logits, batch.labels, out.present) for name in edges}
-        return results | {"present": out.present, "node_losses": losses}
+            edges[name] = seen.own(distilled.weights.detach())
+        output = own.output[:, 0] if self.is_regression else own.output
+        losses = {name: node_losses(own.logits, batch.labels, own.present) for name in edges}
+        found = {"edges": edges, "node_losses": losses, "features": {space: own.features}, "present": own.present}
+        return {"loss": loss, "output": output, **terms, **found}
 
     set_quality = DMDTask.set_quality  # into buffers of the same names

@@ -43,9 +43,9 @@ def build_task(config: RunConfig, described: Mapping[str, Any]) -> DMDTask | Bas
         raise ValueError(f"classification needs at least 2 classes, got {len(classes)}: {', '.join(classes)}")
     sizes = config.model, described["dims"], len(classes) or 1
     if config.network != "dmd":
-        task = BaselineTask(Baseline(config.network, *sizes), config.objective)
+        task = BaselineTask(Baseline(config.network, *sizes), config.objective, global_losses=config.global_losses)
     else:
-        task = DMDTask(DMD(*sizes), config.objective)
+        task = DMDTask(DMD(*sizes), config.objective, global_losses=config.global_losses)
     if config.text == "finetune":
         task.text_encoder = TextEncoder(described["encoder"]["config"])
     return task

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file is too large",
+    errno.EFBIG: "the file is larger than allowed",
 }
 
 

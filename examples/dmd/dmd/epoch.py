@@ -75,7 +75,7 @@ class Epoch:
         for number, (batch, size) in enumerate(zip(bar, sizes, strict=True)):
             step = number // every
             rate_at = (epoch - 1) * steps_an_epoch + done // every + step
-            self.step.set_rates(schedule(rate_at, config.epochs * steps_an_epoch))
+            state["rate"] = self.step.set_rates(schedule(rate_at, config.epochs * steps_an_epoch))
             chance = _chance(config.seed, epoch, done + number, accelerator.process_index)
             torch.manual_seed(chance)
             # The last step of an epoch may have fewer batches; accelerate divides by the full number all the same.

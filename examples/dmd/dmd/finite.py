@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -18,12 +19,13 @@ class NotFinite(FloatingPointError):
     """Too many steps in a row were skipped.
 
     Attributes:
+        path: of the file that the report is in, once it is written.
         report: "steps", "samples" (ids of each skipped batch), "terms" and "gradients" of the last of them.
     """
 
     def __init__(self, message: str, report: Mapping[str, Any]) -> None:
         super().__init__(message)
-        self.report = report
+        self.report, self.path = report, ""
 
 
 class FiniteWatch:
@@ -74,7 +76,8 @@ class FiniteWatch:
             ids: of the split's samples.
             explain: from a batch and the seed of its chance to its loss terms, and the module with the gradients.
         """
-        skipped = [entry for entry in self._recent if entry[3].item()]
+        rows = [[*row] for is_bad, row in groupby(self._recent, lambda entry: bool(entry[3])) if is_bad]
+        skipped = max(rows, key=len)
         step, batch, chance, _ = skipped[-1]
         terms, module = explain(batch, chance)
         bad = [name for name, p in module.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]

@@ -6,7 +6,9 @@ non-negative" keeps all. Both are here, each under its own name.
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +114,18 @@ def metric_collection(suite: str, num_classes: int | None = None, **options: Any
         raise ValueError(f"suite must be 'mosi', 'sims' or 'accuracy', got {suite!r}")
     # Groups would merge metrics whose counts happen to agree after the first batch, such as the two binary tasks.
     return MetricCollection(metrics, compute_groups=False)  # pyright: ignore[reportArgumentType]
+
+
+def best_epoch(history: Sequence[Mapping[str, Any]], metrics: str) -> Mapping[str, Any]:
+    """Of the epochs of history.json the one with the best validation metric; the earlier of equals."""
+    metric, mode = SELECTION[metrics]
+    sign = 1 if mode == "min" else -1
+
+    def rank(row: Mapping[str, Any]) -> float:
+        value = row["valid"][metric]
+        return math.inf if math.isnan(value) else sign * value
+
+    return min(history, key=rank)
 
 
 def compute_metrics(predictions: np.ndarray, labels: np.ndarray, suite: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ from gdkit import functional as GF
 
 from .data import Batch
 from .released_network import NAMES, ReleasedNetwork, ReleasedOutput
-from .task import task_loss
+from .task_losses import task_loss
 
 # The published program lists its edges by student; gdkit's graph by teacher.
 PUBLISHED_EDGES = (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import default_folder, describe, holds_run, write_config
+from .checkpoint import default_folder, describe, holds_run, read_config, saved_processes, write_config
 from .command import writable_folder
 from .config import RunConfig
 from .data import Recordings
@@ -33,13 +34,26 @@ def prepare_runs(config: RunConfig, seeds: Sequence[int], recordings: Recordings
     if not seeds and (root / "seeds.json").is_file():
         raise ValueError(f"{root} holds runs over seeds {saved_seeds(root)}; a single run needs another --out")
     runs = [Run(one, recordings, resume=resume) for one in configs or [replace(config, out=str(root))]]
+    if seeds and runs[0].accelerator.is_main_process:
+        # First: without this list, a kill in what follows would leave something that looks like a single run.
+        write_json(writable_folder(root) / "seeds.json", list(seeds))
     for run in runs:
         writable_folder(run.out)
+        if resume:
+            _warn_about_batches(run)
         if run.accelerator.is_main_process:
             write_config(run.out, run.config, describe(run.recordings), run.accelerator.num_processes)
-    if seeds and runs[0].accelerator.is_main_process:
-        write_json(root / "seeds.json", list(seeds))
     return runs
+
+
+def _warn_about_batches(run: Run) -> None:
+    """Going on with batches of another size, in all processes together, is allowed, and not the same run."""
+    if (run.out / "config.json").is_file():
+        before = read_config(run.out)[0].batch_size * saved_processes(run.out)
+        now = run.config.batch_size * run.accelerator.num_processes
+        if before != now:
+            text = f"{run.out}: a step had {before} samples of all processes until now, and has {now} from here on"
+            warnings.warn(text, stacklevel=2)
 
 
 def saved_seeds(root: Path) -> list[int]:

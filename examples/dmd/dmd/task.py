@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gdkit import DistillationGraph, GDOutput, GDUnit, ReconstructionLoss, SoftOrthogonalityLoss, TripletMarginLoss
 
 from .data import Batch
+from .global_batch import losses_see
 from .model import DMD, DMDOutput
+from .task_losses import node_losses, task_loss
 
 
 @dataclass
@@ -106,6 +107,8 @@ class DMDTask(nn.Module):
     Args:
         model: the network; its ``config`` says which parts are on.
         config: weights of the objective.
+        global_losses: in training, losses see the samples of all processes, see :mod:`dmd.global_batch`; every process
+            must then call at the same time.
 
     One output means regression (mean absolute error), more mean classification (cross-entropy).
 
@@ -118,12 +121,12 @@ class DMDTask(nn.Module):
         "reconstruction", "cycle", "margin", "orthogonality", "homogeneous", "heterogeneous"; unweighted scalars),
         "edges" (unit -> (batch, edge) weights, 0 where a sample lacks the edge), "node_losses" (unit -> (batch,
         modality) task losses, 0 where unlabelled or absent), "features" (unit -> modality -> (batch, width)) and
-        "present" (batch, modality).
+        "present" (batch, modality). All but the loss and its terms is of this process's own samples.
     """
 
-    def __init__(self, model: DMD, config: TaskConfig) -> None:
+    def __init__(self, model: DMD, config: TaskConfig, *, global_losses: bool = False) -> None:
         super().__init__()
-        self.model, self.config = model, config
+        self.model, self.config, self.global_losses = model, config, global_losses
         self.is_regression = regression = model.num_outputs == 1
         if config.proportional_margin and not regression:
             raise ValueError("proportional_margin needs labels with a distance; classes have none")
@@ -145,21 +148,25 @@ class DMDTask(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Losses and outputs of one batch; see the class."""
         config, batch = self.config, self.text_encoder(batch)
-        out: DMDOutput = self.model(batch.inputs, batch.masks)
+        own: DMDOutput = self.model(batch.inputs, batch.masks)
+        parts, seen = own.decoupled, losses_see(batch.index, everything=self.global_losses and self.training)
+        rows = (own._replace(decoupled=None), batch.labels)  # sequences stay where they are
+        out, labels = seen.gather(rows, None if parts is None else parts.masks)
         names, present = self.model.names, out.present
-        terms = {"task": task_loss(out.output, batch.labels)}
+        terms = {"task": task_loss(out.output, labels)}
         heads = [(out.joint_logits, present.any(dim=1))]
         for logits in (out.shared_logits, out.private_logits):
             heads += [(logits[name], present[:, i]) for i, name in enumerate(names)]
         logits, real = (torch.stack(parts) for parts in zip(*heads, strict=True))  # (head, batch, ...)
-        terms["nodes"] = task_loss(logits, batch.labels, real).mean()
+        terms["nodes"] = task_loss(logits, labels, real).mean()
         loss = terms["task"] + config.node_weight * terms["nodes"]
-        if out.decoupled is not None:
-            parts = out.decoupled
-            terms["reconstruction"] = self.reconstruction(parts.coupled, parts.reconstruction, parts.masks)  # Eq. 2
-            terms["cycle"] = self.reconstruction(parts.private, parts.reencoded, parts.masks)  # Eq. 3
-            terms["margin"] = self.triplets(self._stack(out.shared_features), batch.labels, present)  # Eq. 4
-            terms["orthogonality"] = self.orthogonality(parts.shared, parts.private, parts.masks)  # Eq. 5
+        if parts is not None:
+            sequences = (parts.coupled, parts.reconstruction, parts.masks)
+            terms["reconstruction"] = seen.over_steps(self.reconstruction, *sequences)  # Eq. 2
+            terms["cycle"] = seen.over_steps(self.reconstruction, parts.private, parts.reencoded, parts.masks)  # Eq. 3
+            terms["margin"] = self.triplets(self._stack(out.shared_features), labels, present)  # Eq. 4
+            sequences = (parts.shared, parts.private, parts.masks)
+            terms["orthogonality"] = seen.over_steps(self.orthogonality, *sequences)  # Eq. 5
             decoding = config.reconstruction_weight * terms["reconstruction"] + config.cycle_weight * terms["cycle"]
             coupling = config.margin_weight * terms["margin"] + config.orthogonality_weight * terms["orthogonality"]
             loss = loss + config.lambda_decoupling * (decoding + config.gamma * coupling)  # Eq. 6
@@ -173,11 +180,13 @@ class DMDTask(nn.Module):
             distilled: GDOutput = unit(*read[name], node_mask=present, teacher_quality=quality)
             terms[name] = distilled.loss  # Eq. 7 to 9
             loss = loss + config.lambda_distillation * distilled.loss  # Eq. 11
-            edges[name] = distilled.weights.detach()
-        output = out.output[:, 0] if self.is_regression else out.output
-        features = {name: features for name, (_, features) in read.items()}
-        results = {"loss": loss, "output": output, **terms, "edges": edges, "features": features, "present": present}
-        return results | {"node_losses": {name: node_losses(read[name][0], batch.labels, present) for name in edges}}
+            edges[name] = seen.own(distilled.weights.detach())
+        output = own.output[:, 0] if self.is_regression else own.output
+        logits = {"homogeneous": own.shared_logits, "heterogeneous": own.private_logits}
+        losses = {name: node_losses(logits[name], batch.labels, own.present) for name in edges}
+        features = {"homogeneous": own.shared_features, "heterogeneous": own.private_features}
+        found = {"edges": edges, "node_losses": losses, "features": features, "present": own.present}
+        return {"loss": loss, "output": output, **terms, **found}
 
     def set_quality(self, node_losses: Mapping[str, Sequence[float]]) -> None:
         """Take each node's loss, unit -> one number a modality, as how bad a teacher it is; see DistillationConfig.
@@ -194,35 +203,6 @@ class DMDTask(nn.Module):
 
     def _stack(self, features: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([features[name] for name in self.model.names], dim=1)  # (batch, modality, dim)
-
-
-def sample_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Absolute error or cross-entropy of each sample, (..., batch), of logits (..., batch, num_outputs) of one head or
-    more, and which samples are labelled, (batch,)."""
-    if labels.is_floating_point():
-        return (logits.squeeze(-1) - labels.nan_to_num()).abs(), ~labels.isnan()
-    losses = F.cross_entropy(
-        logits.flatten(0, -2), labels.expand(logits.shape[:-1]).flatten(), ignore_index=-100, reduction="none"
-    )
-    return losses.view(logits.shape[:-1]), labels != -100
-
-
-@torch.no_grad()
-def node_losses(logits: Mapping[str, Tensor], labels: Tensor, present: Tensor) -> Tensor:
-    """Loss of each modality's own prediction, (batch, modality); 0 where the sample is unlabelled or lacks it."""
-    losses, labelled = sample_losses(torch.stack([*logits.values()]), labels)
-    return torch.where(labelled[:, None] & present, losses.T, 0.0)
-
-
-def task_loss(logits: Tensor, labels: Tensor, real: Tensor | None = None) -> Tensor:
-    """Mean absolute error or cross-entropy over the labelled samples that are real; 0 without any.
-
-    Shape:
-        - logits: (..., batch, num_outputs), of one head or more; labels: (batch,); real: (..., batch); returns (...).
-    """
-    losses, labelled = sample_losses(logits, labels)
-    counted = labelled if real is None else labelled & real
-    return torch.where(counted, losses, 0.0).sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)
 
 
 def distillation_unit(

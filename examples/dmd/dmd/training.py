@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,7 @@ from torch.utils.data import DataLoader
 
 from . import checkpoint as ckpt
 from .config import RunConfig, without_modalities
-from .data import (
-    Batch,
-    Recordings,
-    for_training,
-    make_loader,
-    standardization_statistics,
-    training_loader,
-)
+from .data import Batch, Recordings, for_training, make_loader, standardization_statistics, training_loader
 from .data.recordings import is_labelled
 from .environment import check_machine, make_accelerator, peak_memory_mb, versions
 from .epoch import Epoch
@@ -30,7 +21,7 @@ from .evaluation import edge_names, evaluate
 from .finite import FiniteWatch, NotFinite
 from .graph_report import report_graphs
 from .graphed_step import CUDARecorder, GraphedStep
-from .metrics import SELECTION
+from .metrics import SELECTION, best_epoch
 from .report import write_json, write_run
 from .stopping import Stopped, StopRequest
 from .text import load_pretrained_text, parameter_groups
@@ -70,15 +61,14 @@ class Run:
                 ckpt.check_same_run(self.out, self.config, recordings, free=FREE_FIELDS)
         elif ckpt.holds_run(self.out):
             raise ValueError(f"{self.out} already holds a run; --resume {self.out} goes on, another --out starts anew")
-        self.metric, self.mode = SELECTION[recordings.metrics]
         torch.manual_seed(config.seed)
         self.task = ckpt.build_task(config, ckpt.describe(recordings))
         centred = config.model.standardize == "sample"
         self.task.model.adapter.fit(standardization_statistics(recordings.splits["train"], centred=centred))
         load_pretrained_text(self.task, config)
         self.state: dict[str, Any] = {"epoch": 0, "step": 0, "history": [], "edges": [], "seconds": 0.0, "skipped": 0}
-        # Of the epoch that runs: samples done, how it was ordered, sums of the terms and their names, seconds.
-        self.state |= {"seen": 0, "bucket": None, "totals": None, "terms": [], "spent": 0.0}
+        # Of the epoch that runs: samples done, how it is ordered, sums of the terms, their names, last rate, seconds.
+        self.state |= {"seen": 0, "bucket": None, "totals": None, "terms": [], "rate": 0.0, "spent": 0.0}
         self.checkpoint, self.unusable = load_checkpoint(self.out, self.task) if resume else (None, [])
         self.best: dict[str, Tensor] | None = None
         if self.checkpoint is not None:
@@ -92,16 +82,9 @@ class Run:
         return done and (self.out / "results.json").is_file()
 
     def _best(self) -> dict[str, Any]:
-        """The epoch whose weights are kept: the best so far, the earlier one of equals; or simply the last."""
-        if self.config.keep == "last":
-            return self.state["history"][-1]
-        sign = 1 if self.mode == "min" else -1
-
-        def rank(row: Mapping[str, Any]) -> float:
-            value = row["valid"][self.metric]
-            return math.inf if math.isnan(value) else sign * value
-
-        return min(self.state["history"], key=rank)
+        """The epoch whose weights are kept."""
+        history = self.state["history"]
+        return history[-1] if self.config.keep == "last" else best_epoch(history, self.recordings.metrics)
 
     def _since_best(self) -> int:
         return self.state["epoch"] - self._best()["epoch"] if self.state["history"] else 0
@@ -121,25 +104,51 @@ class Run:
                 stopped.said = f"after epoch {self.state['epoch']}, step {self.state['step']}"
                 raise
             except NotFinite as error:
+                error.path = str(self.out / "not_finite.json")
                 if self.accelerator.is_main_process:
-                    write_json(self.out / "not_finite.json", error.report)
+                    write_json(Path(error.path), error.report)
                 raise
 
     def _train(self, stop: StopRequest) -> dict[str, Any]:
-        config, splits, state, accelerator = self.config, self.recordings.splits, self.state, self.accelerator
+        config, state, accelerator = self.config, self.state, self.accelerator
+        epoch, valid = self._prepare(stop)
+        while state["epoch"] < config.epochs and self._since_best() < config.patience:
+            self._started, skipped = time.perf_counter() - state["spent"], state["skipped"]
+            terms = epoch(state)
+            try:
+                with stop.at_once():
+                    judged = evaluate(self.module, valid, self.recordings, "valid", accelerator)
+            except Stopped:
+                self._save()
+                raise
+            self.task.set_quality(judged["node_losses"])
+            state["skipped"] = self.step.watch.skipped()
+            self._record(terms, judged, time.perf_counter() - self._started, state["skipped"] - skipped)
+            state.update(seen=0, bucket=None, totals=None, spent=0.0)
+            if self._best()["epoch"] == state["epoch"]:
+                self._keep(weights_of(self.task))
+            self._save()
+            accelerator.wait_for_everyone()
+        with stop.at_once():  # what follows is done again when the run is gone on with
+            return self._finish(valid)
+
+    def _prepare(self, stop: StopRequest) -> tuple[Epoch, DataLoader[Batch]]:
+        """Everything that trains, as new or as the checkpoint has it; and the batches of the validation split."""
+        config, accelerator, train = self.config, self.accelerator, self.recordings.splits["train"]
         accelerator.init_trackers("tensorboard")
-        groups = parameter_groups(self.task, config)
-        rates = [group["lr"] for group in groups]
-        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         obstacle = why_not_graphed(config, accelerator) if config.graph else None
         graphed = config.graph and obstacle is None
+        groups = parameter_groups(self.task, config)
+        rates = [group["lr"] for group in groups]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         watch = FiniteWatch(accelerator.device, config.max_skipped_steps)
         if self.checkpoint is not None:
-            restore_optimizer(optimizer, self.checkpoint.optimizer)
-            watch.restore(state["watch"])
-            if accelerator.scaler is not None and "scaler" in state:  # of fp16's losses
-                accelerator.scaler.load_state_dict(state["scaler"])
-        train, valid = splits["train"], make_loader(splits["valid"], config.batch_size)
+            restore_optimizer(self.optimizer, self.checkpoint.optimizer)
+            watch.restore(self.state["watch"])
+            if accelerator.scaler is not None and "scaler" in self.state:  # of fp16's losses
+                accelerator.scaler.load_state_dict(self.state["scaler"])
+        if self.best is not None:
+            self._keep(self.best)  # a kill may have left weights of an epoch that will be done again
         loader = training_loader(
             train,
             config.batch_size,
@@ -151,76 +160,58 @@ class Run:
             pin_memory=accelerator.device.type == "cuda",
             full_length=graphed,  # batches of one shape share a graph
         )
-        self.module, prepared, valid = accelerator.prepare(self.task, optimizer, valid)
-        self.step = step = TrainingStep(
-            self.module, prepared, accelerator, config.clip_norm, rates, watch, capturable=graphed
-        )
-        self.run_step = GraphedStep(step, CUDARecorder()) if graphed else step
-
-        def save() -> None:
-            state.update(watch=watch.state(), terms=list(step.terms) or state["terms"])
-            if state["seen"]:
-                state["spent"] = time.perf_counter() - self._started
-            if accelerator.scaler is not None:
-                state["scaler"] = accelerator.scaler.state_dict()
-            if accelerator.is_main_process:
-                is_best = state["history"] and state["seen"] == 0 and self._best()["epoch"] == state["epoch"]
-                other = None if is_best else self.best
-                write_checkpoint(self.out, self.task, optimizer, state, other, unusable=self.unusable)
-
-        if accelerator.is_main_process and self.best is not None:
-            ckpt.save_weights(self.out / "model.safetensors", self.best)  # a later epoch's may have been cut off there
-        epoch = Epoch(config, accelerator, step, self.run_step, loader, train.ids, stop=stop, save=save)
+        valid = make_loader(self.recordings.splits["valid"], config.batch_size)
+        self.module, optimizer, valid = accelerator.prepare(self.task, self.optimizer, valid)
+        parts = self.module, optimizer, accelerator
+        self.step = TrainingStep(*parts, config.clip_norm, rates, watch, capturable=graphed)
+        self.run_step = GraphedStep(self.step, CUDARecorder()) if graphed else self.step
         accelerator.print(self._heading())
         if obstacle is not None:
             accelerator.print(f"graph: not used, because {obstacle}")
-        while state["epoch"] < config.epochs and self._since_best() < config.patience:
-            self._started, skipped = time.perf_counter() - state["spent"], state["skipped"]
-            terms = epoch(state)
-            try:
-                with stop.at_once():
-                    judged = evaluate(self.module, valid, self.recordings, "valid", accelerator)
-            except Stopped:
-                save()
-                raise
-            self.task.set_quality(judged["node_losses"])
-            state["skipped"] = watch.skipped()
-            rate = float(prepared.param_groups[0]["lr"])
-            self._record(terms, judged, rate, time.perf_counter() - self._started, state["skipped"] - skipped)
-            state.update(seen=0, bucket=None, totals=None, spent=0.0)
-            if self._best()["epoch"] == state["epoch"]:
-                self.best = weights_of(self.task)
-                if accelerator.is_main_process:
-                    ckpt.save_weights(self.out / "model.safetensors", self.best)
-            save()
-            accelerator.wait_for_everyone()
-        with stop.at_once():  # what follows is done again when the run is gone on with
-            return self._finish(valid)
+        parts = config, accelerator, self.step, self.run_step, loader, train.ids
+        return Epoch(*parts, stop=stop, save=self._save), valid
 
-    def _record(
-        self, terms: dict[str, float], judged: dict[str, Any], learning_rate: float, seconds: float, skipped: int
-    ) -> None:
+    def _keep(self, weights: dict[str, Tensor]) -> None:
+        self.best = weights
+        if self.accelerator.is_main_process:
+            ckpt.save_weights(self.out / "model.safetensors", weights)
+
+    def _save(self) -> None:
+        """Write a checkpoint of the run as it is."""
+        state, scaler = self.state, self.accelerator.scaler
+        state.update(watch=self.step.watch.state(), terms=list(self.step.terms) or state["terms"])
+        if state["seen"]:
+            state["spent"] = time.perf_counter() - self._started
+        if scaler is not None:
+            state["scaler"] = scaler.state_dict()
+        if self.accelerator.is_main_process:
+            is_best = state["history"] and state["seen"] == 0 and self._best()["epoch"] == state["epoch"]
+            parts = self.task, self.optimizer, state, None if is_best else self.best
+            write_checkpoint(self.out, *parts, unusable=self.unusable)
+
+    def _record(self, terms: dict[str, float], judged: dict[str, Any], seconds: float, skipped: int) -> None:
         """Keep an epoch's numbers, send them to TensorBoard, and say a line."""
         state = self.state
         state["epoch"] += 1
         state["seconds"] += seconds
         epoch, valid = state["epoch"], judged["terms"] | judged["metrics"]
-        numbers = {"learning_rate": learning_rate, "seconds": seconds, "skipped_steps": skipped}
+        numbers = {"learning_rate": state["rate"], "seconds": seconds, "skipped_steps": skipped}
         state["history"].append({"epoch": epoch, "train": terms, "valid": valid, **numbers})
         scalars = {f"train/{name}": value for name, value in terms.items()}
         scalars |= {f"valid/{name}": value for name, value in valid.items()}
         for unit, weights in judged["edges"].items():
             for (source, target), weight in zip(edge_names(self.task), weights, strict=True):
-                row = {"epoch": epoch, "unit": unit, "source": source, "target": target, "weight": weight}
-                state["edges"].append(row)
+                place = {"epoch": epoch, "unit": unit, "source": source, "target": target}
+                state["edges"].append(place | {"weight": weight})
                 scalars[f"{unit}/{source}_to_{target}"] = weight
         self.accelerator.log(scalars | numbers, step=epoch)
         note = f"  {skipped} steps skipped, not finite" if skipped else ""
         note += "  best so far" if self.config.keep == "best" and self._best()["epoch"] == epoch else ""
-        value = f"valid {self.metric} {valid[self.metric]:.4f}"
-        self.accelerator.print(
-            f"epoch {epoch:3d}  loss {terms['loss']:8.4f}  {value}  {seconds:5.1f} s{note}", flush=True
+        metric, _ = SELECTION[self.recordings.metrics]
+        text = (
+            f"epoch {epoch:3d}  loss {terms['loss']:8.4f}  valid {metric} {valid[metric]:.4f}  {seconds:5.1f} s{note}"
         )
+        self.accelerator.print(text, flush=True)
 
     def _finish(self, valid: DataLoader[Batch]) -> dict[str, Any]:
         """Read the test split, once, with the best epoch's weights, and write what the run found."""
@@ -254,6 +245,6 @@ class Run:
     def _heading(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.task.parameters())
         sizes = ", ".join(f"{split} {size}" for split, size in self.recordings.sizes.items())
-        start = f", from epoch {self.state['epoch'] + 1}" if self.state["epoch"] else ""
+        start = f", from epoch {self.state['epoch'] + 1}, step {self.state['step'] + 1}" if self.state["step"] else ""
         device = f"{self.accelerator.device}, {self.accelerator.num_processes} process(es)"
         return f"{self.config.data}: {sizes}; {parameters:,} parameters on {device}; into {self.out}{start}"

@@ -32,7 +32,7 @@ FORMAT = 1  # of training.json
 _NAME = re.compile(r"epoch-\d{4,}-step-\d{8,}")
 _FILES = {"model.safetensors", "best.safetensors", "optimizer.safetensors", "training.json"}
 _FIELDS = {"format", "epoch", "step", "history", "edges", "seconds", "skipped", "watch"}
-_FIELDS |= {"seen", "bucket", "totals", "terms", "spent"}  # of the epoch that was not finished
+_FIELDS |= {"seen", "bucket", "totals", "terms", "rate", "spent"}  # of the epoch that was not finished
 
 
 class Checkpoint(NamedTuple):

@@ -52,13 +52,14 @@ class TrainingStep:
             group["capturable"] = capturable
             group["lr"] = torch.tensor(rate, device=accelerator.device) if capturable else rate
 
-    def set_rates(self, factor: float) -> None:
-        """Make the learning rates this share of their highest."""
+    def set_rates(self, factor: float) -> float:
+        """Make the learning rates this share of their highest, and return the first."""
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate * factor)
             else:
                 group["lr"] = rate * factor
+        return self.rates[0] * factor
 
     def __call__(self, batch: Batch, factor: float = 1.0, is_last: bool = True) -> Tensor:
         """Run a batch, and take the step if it is the last one that counts in it.

@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 STAND_IN = -1  # stands for no sample, where a process has none of a batch: every process must have a row
-WINDOW = 50  # batches among which samples of like length are looked for
+WINDOW = 100  # batches among which samples of like length are looked for
 BLOCKS = 4  # blocks, such as files, whose samples are mixed
 
 
