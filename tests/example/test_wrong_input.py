@@ -212,7 +212,7 @@ def test_reading_other_data(fails, run, tmp_path):
     assert "the model reads widths {'language': 16, 'vision': 8, 'acoustic': 5}" in said
     assert "other.npz has {'language': 5}" in said
     assert "holds classes" in fails(evaluate.main, run, "--data", "smartwatch")
-    assert "data must be 'smartwatch', 'synthetic', or" in fails(predict.main, run, "nope")
+    assert "data must be 'smartwatch', 'synthetic', the path" in fails(predict.main, run, "nope")
     assert "no data file at gone.npz" in fails(predict.main, run, "gone.npz")
 
 
