@@ -1,110 +1,104 @@
-"""Turn recordings as they come into the files that train.py reads (docs/data.md describes both forms).
+"""Turn recordings as they come into what train.py reads; SOURCE says how (docs/data.md describes every form).
 
-python convert.py folder FOLDER OUT.npz
-    Your own recordings. FOLDER holds samples.csv with the columns id, split (train, valid or test) and either label (a
-    class name) or value (a number), empty where unknown; and one folder a modality with <id>.csv (a header line, then
-    one line a step) or <id>.npy (time, dim). A sample without a file in a modality's folder lacks that modality.
+python convert.py FILE.pkl FOLDER        an MMSA feature file becomes shards, for data larger than memory
+python convert.py FILE.npz FOLDER        so do ragged sequences
+python convert.py RECORDINGS FILE.npz    a folder of your own recordings becomes ragged sequences
+python convert.py RECORDINGS FOLDER      or shards
+python convert.py WATCH_DATASET.npy FILE.npz
+                                         the shipped assets/smartwatch.npz, from seglearn/data/watch_dataset.npy of the
+                                         Python package seglearn 1.2.5
+python convert.py --verify FOLDER        compare shards with their checksums
 
-python convert.py smartwatch WATCH_DATASET.npy OUT.npz
-    The shipped assets/smartwatch.npz, from seglearn/data/watch_dataset.npy of the Python package seglearn 1.2.5.
+RECORDINGS holds samples.csv with the columns id, split (train, valid or test) and either label (a class name) or value
+(a number), empty where unknown; and one folder a modality with <id>.csv (a header line, then one line a step) or
+<id>.npy (time, dim). A sample without a file in a modality's folder lacks that modality.
 """
 
 import argparse
-import csv
 import pickle
 import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from dmd.data import load
+from dmd.data.own_folder import read_folder
+from dmd.data.shard_writer import SHARD_BYTES, verify_shards, write_shards
+from dmd.data.smartwatch import read_seglearn
+from dmd.durable import replacing
 
 
-def convert_smartwatch(source: Path, target: Path) -> None:
-    """50 Hz float64 -> 25 Hz int16: pairs of steps are averaged, which also damps what 25 Hz cannot hold."""
-    # The package is the user's own installation, so its pickle is trusted as its code is.
-    data = np.load(source, allow_pickle=True).item()
-    if not isinstance(data, dict) or not {"X", "y", "y_labels", "subject"} <= data.keys():
-        raise ValueError(f"{source} must hold a dict with the keys X, y, y_labels and subject")
-    halved = [steps[: len(steps) // 2 * 2].reshape(-1, 2, 6).mean(axis=1) for steps in data["X"]]  # (time, 6)
-    signals = np.concatenate(halved)  # (all steps, 6)
-    scales = (np.abs(signals).max(axis=0) / 32767).astype(np.float32)
-    np.savez_compressed(
-        target,
-        signals=np.round(signals / scales).astype(np.int16),
-        scales=scales,
-        offsets=np.cumsum([0, *(len(steps) for steps in halved)]),
-        exercise=data["y"].astype(np.int64),
-        person=data["subject"].astype(np.int64),
-        classes=np.array(data["y_labels"]),
-    )
+def write_arrays(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz, whole or not at all."""
+    with replacing(target, sum(array.nbytes for array in arrays.values())) as path, path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
-def convert_folder(source: Path, target: Path) -> None:
-    """A folder of CSV or NumPy files -> ragged sequences."""
-    with (source / "samples.csv").open(newline="", encoding="utf-8") as file:
-        samples = list(csv.DictReader(file))
-    if not samples or not {"id", "split"} <= set(samples[0]) or not {"label", "value"} & set(samples[0]):
-        raise ValueError(f"{source / 'samples.csv'} needs the columns id, split, and label or value, and some lines")
-    for number, sample in enumerate(samples, start=2):
-        if sample["split"] not in ("train", "valid", "test"):
-            raise ValueError(f"samples.csv line {number}: split must be train, valid or test, got {sample['split']!r}")
-    ids = [sample["id"] for sample in samples]
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"samples.csv: id {next(name for name in ids if ids.count(name) > 1)!r} appears twice")
-    arrays = {
-        "ids": np.array([sample["id"] for sample in samples]),
-        "split": np.array([sample["split"] for sample in samples]),
-    }
-    if "value" in samples[0]:
-        arrays["regression_labels"] = np.array([float(sample["value"] or "nan") for sample in samples])
+def convert(source: Path, target: Path, arguments: argparse.Namespace) -> None:
+    """Read the source, and write the target in the form that its name asks for.
+
+    Raises:
+        ValueError, OSError: what is wrong with either.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} exists already; nothing is overwritten")
+    if not source.exists():
+        raise FileNotFoundError(f"there is no {source}")
+    is_file = target.suffix == ".npz"
+    if source.suffix in (".pkl", ".npz") and source.is_file() and is_file:
+        raise ValueError(f"{source} becomes a folder of shards, but the target {target} is named as a file")
+    if source.suffix == ".npy" and not is_file:
+        raise ValueError(f"{source} becomes ragged sequences: the target must be an .npz file, got {target}")
+    forced = {"task": arguments.task, "metrics": arguments.metrics}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir() and not is_file:
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            ragged = Path(folder) / "ragged.npz"
+            np.savez(ragged, **read_folder(source))
+            recordings = replace(load(str(ragged), **forced), path=str(source))
+        write_shards(recordings, target, shard_bytes=arguments.shard_bytes)
+    elif source.is_dir():
+        write_arrays(target, read_folder(source))
+    elif source.suffix == ".npy":
+        write_arrays(target, read_seglearn(source))
+    elif source.suffix in (".pkl", ".npz"):
+        write_shards(load(str(source), **forced), target, shard_bytes=arguments.shard_bytes)
     else:
-        labels = [sample["label"] for sample in samples]
-        classes = sorted({label for label in labels if label})
-        arrays["classes"] = np.array(classes, dtype=str)
-        arrays["action"] = np.array([classes.index(label) if label else -100 for label in labels])
-    for folder in sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != "."):
-        if folder.name in arrays:
-            raise ValueError(
-                f"{folder}: a modality cannot be called '{folder.name}', the file has an entry of that name"
-            )
-        sequences = [_read_steps(folder, sample["id"]) for sample in samples]
-        widths = {steps.shape[1] for steps in sequences if steps is not None}
-        if len(widths) != 1:
-            raise ValueError(f"{folder} must hold files of one width, got {sorted(widths)}")
-        empty = np.empty((0, widths.pop()), np.float32)
-        arrays[folder.name] = np.concatenate([empty, *(steps for steps in sequences if steps is not None)])
-        arrays[f"{folder.name}_offsets"] = np.cumsum([0, *(0 if steps is None else len(steps) for steps in sequences)])
-    np.savez_compressed(target, **arrays)
+        raise ValueError(f"the source must be a folder, or a .pkl, .npz or .npy file, got {source}")
 
 
-def _read_steps(folder: Path, sample_id: str) -> np.ndarray | None:
-    if (path := folder / f"{sample_id}.npy").exists():
-        steps = np.load(path, allow_pickle=False)
-    elif (path := folder / f"{sample_id}.csv").exists():
-        steps = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
-    else:
-        return None
-    if steps.ndim != 2 or steps.dtype.kind not in "iuf":
-        raise ValueError(f"{path} must hold numbers (time, dim), got {steps.dtype} {steps.shape}")
-    return steps.astype(np.float32)
-
-
-def main() -> int:
+def main(given: list[str]) -> int:
     """Parse, call, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("form", choices=("folder", "smartwatch"))
-    parser.add_argument("source", type=Path)
-    parser.add_argument("target", type=Path, help="the .npz file to write")
-    arguments = parser.parse_args()
-    if arguments.target.suffix != ".npz":
-        parser.error(f"the target must be an .npz file, got {arguments.target}")
+    parser.add_argument("source", type=Path, nargs="?")
+    parser.add_argument("target", type=Path, nargs="?", help="a file that ends in .npz, or else a folder of shards")
+    parser.add_argument(
+        "--task", choices=("regression", "classification"), help="where it is not to follow from SOURCE"
+    )
+    parser.add_argument("--metrics", choices=("mosi", "sims", "accuracy"), help="likewise")
+    parser.add_argument("--shard-bytes", type=int, default=SHARD_BYTES, help="bytes of a shard, at most (%(default)s)")
+    parser.add_argument("--verify", type=Path, metavar="FOLDER", help="read shards, and compare their checksums")
+    arguments = parser.parse_args(given)
+    if (arguments.verify is None) == (arguments.target is None) or (arguments.verify and arguments.source):
+        parser.error("give SOURCE and TARGET, or --verify FOLDER")
+    if arguments.shard_bytes < 1:
+        parser.error(f"--shard-bytes must be at least 1, got {arguments.shard_bytes}")
     try:
-        {"folder": convert_folder, "smartwatch": convert_smartwatch}[arguments.form](arguments.source, arguments.target)
+        if arguments.verify is not None:
+            print(f"{arguments.verify}: {verify_shards(arguments.verify)} shards are as they were written")
+            return 0
+        convert(arguments.source, arguments.target, arguments)
     except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing is left", file=sys.stderr)
+        return 130
     print(f"wrote {arguments.target}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

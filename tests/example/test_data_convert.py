@@ -1,21 +1,28 @@
 """convert.py: what it writes, load reads; and the linear baseline reads that."""
 
+import io
+import json
 import subprocess
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import convert as command
 import numpy as np
 import pytest
 from dmd.data import load, synthetic
 
 from benchmarks.linear_baseline import linear_baseline, markdown_table
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def convert(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "examples" / "dmd" / "convert.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    """The command, without the seconds that a process needs to start."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = command.main([str(argument) for argument in arguments])
+        except SystemExit as stopped:  # of argparse
+            status = stopped.code
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def folder(tmp_path) -> Path:
 
 
 def test_a_folder_of_classes(folder, tmp_path):
-    done = convert("folder", folder, tmp_path / "out.npz")
+    done = convert(folder, tmp_path / "out.npz")
     assert (done.returncode, done.stderr) == (0, "")
     recordings = load(str(tmp_path / "out.npz"))
     assert recordings.dims == {"camera": 4, "watch": 3}
@@ -50,7 +57,7 @@ def test_a_folder_of_classes(folder, tmp_path):
 
 def test_samples_without_a_class_are_unlabelled(folder, tmp_path):
     (folder / "samples.csv").write_text((folder / "samples.csv").read_text().replace("s1,train,walk", "s1,train,"))
-    assert convert("folder", folder, tmp_path / "out.npz").returncode == 0
+    assert convert(folder, tmp_path / "out.npz").returncode == 0
     recordings = load(str(tmp_path / "out.npz"))
     assert recordings.classes == ("run", "walk")
     assert recordings.splits["train"].labels.tolist() == [0, -100]
@@ -59,7 +66,7 @@ def test_samples_without_a_class_are_unlabelled(folder, tmp_path):
 def test_a_folder_of_real_labels(folder, tmp_path):
     text = (folder / "samples.csv").read_text().replace("label", "value").replace("run", "-1.5").replace("walk", "")
     (folder / "samples.csv").write_text(text)
-    assert convert("folder", folder, tmp_path / "out.npz").returncode == 0
+    assert convert(folder, tmp_path / "out.npz").returncode == 0
     recordings = load(str(tmp_path / "out.npz"))
     assert recordings.task == "regression"
     np.testing.assert_array_equal(recordings.splits["train"].labels, np.float32([-1.5, np.nan]))
@@ -68,19 +75,51 @@ def test_a_folder_of_real_labels(folder, tmp_path):
 def test_faults_are_one_line_and_status_2(folder, tmp_path):
     target = tmp_path / "out.npz"
     (folder / "watch" / "s1.csv").write_text("x,y\n1,2\n")
-    faults = [convert("folder", folder, target), convert("folder", tmp_path / "nowhere", target)]
+    faults = [convert(folder, target), convert(tmp_path / "nowhere", target)]
     (folder / "samples.csv").write_text("id,split\na,train\n")
-    faults.append(convert("folder", folder, target))
-    faults.append(convert("smartwatch", folder / "samples.csv", target))
+    faults.append(convert(folder, target))
+    faults.append(convert(folder / "samples.csv", target))
+    faults.append(convert(folder / "watch" / "s0.csv", tmp_path / "shards"))
     np.save(tmp_path / "other.npy", np.array({"X": []}, dtype=object))
-    faults.append(convert("smartwatch", tmp_path / "other.npy", target))
-    words_of = ("files of one width, got [2, 3]", "samples.csv", "needs the columns", "error: ", "with the keys X")
+    faults.append(convert(tmp_path / "other.npy", target))
+    words_of = (
+        "files of one width, got [2, 3]",
+        "there is no ",
+        "needs the columns",
+        "the source must be a folder, or a .pkl, .npz or .npy file",
+        "the source must be a folder, or a .pkl, .npz or .npy file",
+        "with the keys X",
+    )
     for done, words in zip(faults, words_of, strict=True):
         assert done.returncode == 2
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
     assert not target.exists()
-    assert convert("folder", folder, tmp_path / "out.csv").returncode == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.npy", "recordings"]
+    target.touch()
+    for given, words in (
+        ((folder, target), "exists already; nothing is overwritten"),
+        ((target, tmp_path / "new.npz"), "becomes a folder of shards"),
+        ((tmp_path / "other.npy", tmp_path / "new"), "the target must be an .npz file"),
+        ((folder,), "give SOURCE and TARGET, or --verify FOLDER"),
+    ):
+        done = convert(*given)
+        assert done.returncode == 2
+        assert words in done.stderr
+
+
+def test_a_folder_becomes_the_same_as_file_and_as_shards(folder, tmp_path):
+    done = [convert(folder, tmp_path / "out.npz"), convert(folder, tmp_path / "shards")]
+    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 2
+    file, shards = load(str(tmp_path / "out.npz")), load(str(tmp_path / "shards"))
+    assert (shards.dims, shards.classes, shards.sizes) == (file.dims, file.classes, file.sizes)
+    for name, split in file.splits.items():
+        assert split.ids == shards.splits[name].ids
+        for modality, arrays in split.inputs.items():
+            for ours, theirs in zip(arrays, shards.splits[name].inputs[modality], strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    assert json.loads((tmp_path / "shards" / "index.json").read_text())["source"]["name"] == "recordings"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npz", "recordings", "shards"]
 
 
 def test_the_smartwatch_form(tmp_path):
@@ -88,7 +127,7 @@ def test_the_smartwatch_form(tmp_path):
     signals = [generator.normal(size=(9, 6)), generator.normal(size=(6, 6))]
     data = {"X": signals, "y": np.array([1, 0]), "subject": np.array([3, 4]), "y_labels": ["A", "B"]}
     np.save(tmp_path / "raw.npy", np.array(data, dtype=object))
-    assert convert("smartwatch", tmp_path / "raw.npy", tmp_path / "out.npz").returncode == 0
+    assert convert(tmp_path / "raw.npy", tmp_path / "out.npz").returncode == 0
     with np.load(tmp_path / "out.npz") as file:
         assert file["signals"].dtype == np.int16
         assert file["offsets"].tolist() == [0, 4, 7]

@@ -79,7 +79,10 @@ OPTIONS = [
         "scorer must be one of 'linear', 'mlp', 'free', 'agreement', got 'nope'",
     ),
     (["--objective.distillation.prior", "[1, 2]"], "prior must have shape (6,), got (2,)"),
-    (["--data", "nope"], "data must be 'smartwatch', 'synthetic', or the path of a .pkl or .npz file, got 'nope'"),
+    (
+        ["--data", "nope"],
+        "data must be 'smartwatch', 'synthetic', the path of a .pkl or .npz file or of a folder of shards",
+    ),
     (["--data", "gone.pkl"], "no data file at gone.pkl"),
     (["--config", "gone.yaml"], "File does not exist: "),
     (["--config"], "argument --config: expected one argument"),

@@ -17,7 +17,8 @@ class RunConfig:
     """One training run.
 
     Args:
-        data: "smartwatch" (ships with the project), "synthetic", or the path of a .pkl (MMSA) or .npz (ragged) file.
+        data: "smartwatch" (ships with the project), "synthetic", the path of a .pkl (MMSA) or .npz (ragged) file or of a
+            folder of shards, or the URL of such a folder.
         out: folder of the run; by default a new one under runs/.
         task: "regression" or "classification", where it is not to follow from the data.
         metrics: "mosi", "sims" or "accuracy", where it is not to follow from the data.

@@ -8,6 +8,7 @@ standard deviation, penalty 1. All is standardised and fitted on the train split
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def _fit(columns: np.ndarray, labels: np.ndarray, ids: list[str], is_classificat
         return model.fit(columns, labels)
 
 
-def time_features(sequences: list[np.ndarray], with_spread: bool) -> np.ndarray:
+def time_features(sequences: Sequence[np.ndarray], with_spread: bool) -> np.ndarray:
     """Mean (and standard deviation) of every column over time: (N, columns); NaN where the modality is absent."""
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # the mean of no steps is NaN, as wanted
         means = np.stack([steps.mean(axis=0, dtype=np.float64) for steps in sequences])

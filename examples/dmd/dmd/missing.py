@@ -19,6 +19,7 @@ import numpy as np
 
 from .data import Split
 from .data.recordings import is_labelled
+from .data.sequences import Kept, step_counts
 
 FORMULAS = {
     "whole": "a modality that is not kept has no step, in any sample",
@@ -46,7 +47,10 @@ def keep_modalities(split: Split, kept: Collection[str]) -> Split:
     """
     if unknown := sorted(set(kept) - set(split.inputs)):
         raise ValueError(f"kept names {', '.join(unknown)}; the modalities are {', '.join(split.inputs)}")
-    inputs = {name: xs if name in kept else [x[:0] for x in xs] for name, xs in split.inputs.items()}
+    inputs = {
+        name: xs if name in kept else Kept(xs, [np.zeros(steps, bool) for steps in step_counts(xs)])
+        for name, xs in split.inputs.items()
+    }
     return replace(split, inputs=inputs)
 
 
@@ -59,11 +63,11 @@ def drop_steps(split: Split, rate: float, generator: np.random.Generator) -> Spl
         ValueError: a rate outside [0, 1].
     """
     _check_rate(rate)
-    inputs: dict[str, list[np.ndarray]] = {}
+    inputs: dict[str, Sequence[np.ndarray]] = {}
     tokens = split.tokens
     for stream, (name, xs) in zip(generator.spawn(len(split.inputs)), split.inputs.items(), strict=True):
-        kept = [stream.random(len(x)) >= rate for x in xs]
-        inputs[name] = [x[real] for x, real in zip(xs, kept, strict=True)]
+        kept = [stream.random(steps) >= rate for steps in step_counts(xs)]
+        inputs[name] = Kept(xs, kept)
         if name == "language" and tokens is not None:
             tokens = [ids[: len(real)][real[: len(ids)]] for ids, real in zip(tokens, kept, strict=True)]
     return replace(split, inputs=inputs, tokens=tokens)
@@ -81,7 +85,7 @@ def drop_modalities(split: Split, rate: float, generator: np.random.Generator) -
     kept = draws >= rate
     kept[np.arange(len(kept)), draws.argmax(axis=1)] |= ~kept.any(axis=1)
     inputs = {
-        name: [x if is_kept else x[:0] for x, is_kept in zip(xs, column, strict=True)]
+        name: Kept(xs, [np.full(steps, is_kept) for steps, is_kept in zip(step_counts(xs), column, strict=True)])
         for (name, xs), column in zip(split.inputs.items(), kept.T, strict=True)
     }
     return replace(split, inputs=inputs)
@@ -89,7 +93,7 @@ def drop_modalities(split: Split, rate: float, generator: np.random.Generator) -
 
 def presence(split: Split) -> np.ndarray:
     """(sample, modality), True where the modality has a step."""
-    return np.array([[len(x) > 0 for x in xs] for xs in split.inputs.values()]).T
+    return np.array([step_counts(xs) > 0 for xs in split.inputs.values()]).T
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .checkpoint import holds_run, load_weights, read_config, write_config
 from .config import RunConfig
 from .data import Recordings
+from .data.sequences import step_counts
 from .released_network import NAMES, ReleasedConfig, ReleasedNetwork
 from .released_objective import ReleasedObjective, ReleasedTask
 from .released_text import COUNTERS, ReleasedText, bert_config
@@ -156,10 +157,10 @@ def check_steps(task: ReleasedTask, recordings: Recordings) -> None:
     for split, samples in recordings.splits.items():
         for name in NAMES:
             longest = task.model.config.steps[name]
-            for sample_id, steps in zip(samples.ids, samples.inputs[name], strict=True):
-                if len(steps) > longest:
+            for sample_id, steps in zip(samples.ids, step_counts(samples.inputs[name]), strict=True):
+                if steps > longest:
                     raise ValueError(
-                        f"the model reads at most {longest} steps of {name}, but {recordings.path} has {len(steps)} "
+                        f"the model reads at most {longest} steps of {name}, but {recordings.path} has {steps} "
                         f"in sample {sample_id!r} of {split}"
                     )
 

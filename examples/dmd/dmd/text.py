@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from .data import Batch, Recordings, Split
 from .data.recordings import arrays_sha256
+from .data.sequences import step_counts
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -97,14 +98,14 @@ def with_text(recordings: Recordings, config: RunConfig, saved: Mapping[str, Any
     else:
         place = np.zeros((1, described["config"]["hidden_size"]), np.float32)
         texts = {
-            name: [np.broadcast_to(place, (len(tokens), place.shape[1])) for tokens in split.tokens]
+            name: [np.broadcast_to(place, (steps, place.shape[1])) for steps in step_counts(split.tokens)]
             for name, split in recordings.splits.items()
         }
     splits = {name: _with_language(split, texts[name]) for name, split in recordings.splits.items()}
     return replace(recordings, splits=splits, encoder=described)
 
 
-def _with_language(split: Split, text: list[np.ndarray]) -> Split:
+def _with_language(split: Split, text: Sequence[np.ndarray]) -> Split:
     others = {name: arrays for name, arrays in split.inputs.items() if name != "language"}
     return replace(split, inputs={"language": text, **others})
 
@@ -147,17 +148,17 @@ def load_encoder(name: str) -> tuple[nn.Module, dict[str, Any]]:
 
 
 @torch.inference_mode()
-def encode(encoder: nn.Module, texts: list[np.ndarray], device: str, batch_size: int = 32) -> list[np.ndarray]:
+def encode(encoder: nn.Module, texts: Sequence[np.ndarray], device: str, batch_size: int = 32) -> list[np.ndarray]:
     """Last hidden states of token ids, each (time,) to (time, width) float32."""
     encoder = encoder.to(device).eval()
-    order = np.argsort([len(tokens) for tokens in texts], kind="stable")  # texts of a batch are about as long
+    steps = step_counts(texts)
     states = [np.zeros((0, encoder.config.hidden_size), np.float32)] * len(texts)
-    order = [position for position in order if len(texts[position])]
+    order = [row for row in np.argsort(steps, kind="stable") if steps[row]]  # texts of a batch are about as long
     starts = range(0, len(order), batch_size)
     for start in tqdm(starts, "text encoder", leave=False, disable=None):
         rows = order[start : start + batch_size]
         tokens = nn.utils.rnn.pad_sequence([torch.from_numpy(texts[row]) for row in rows], batch_first=True)
-        lengths = torch.tensor([len(texts[row]) for row in rows])
+        lengths = torch.from_numpy(steps[rows])
         mask = torch.arange(tokens.shape[1]) < lengths[:, None]  # (batch, time)
         out = encoder(input_ids=tokens.to(device), attention_mask=mask.long().to(device)).last_hidden_state
         for row, length, values in zip(rows, lengths.tolist(), out.float().cpu().numpy(), strict=True):

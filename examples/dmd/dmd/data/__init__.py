@@ -8,6 +8,7 @@ from .order import BatchOrder
 from .ragged import read_ragged
 from .recordings import Recordings, Split, resolve_task
 from .selection import for_training, joined, only, with_labelled_fraction, with_shuffled_labels
+from .shards import read_shards
 from .smartwatch import read_smartwatch
 from .synthetic import synthetic
 
@@ -38,8 +39,8 @@ def load(data: str, *, task: str | None = None, metrics: str | None = None, seed
     Task and metric suite follow from what the file holds; either can be forced.
 
     Args:
-        data: "smartwatch" (ships with the project), "synthetic", or the path of an MMSA feature file (`.pkl`) or of
-            a file of ragged sequences (`.npz`).
+        data: "smartwatch" (ships with the project), "synthetic", the path of an MMSA feature file (`.pkl`), of a file
+            of ragged sequences (`.npz`) or of a folder of shards, or the URL of such a folder.
         task: "regression" or "classification".
         metrics: "mosi", "sims" or "accuracy".
         seed: of the synthetic recordings; nothing else is drawn.
@@ -63,10 +64,17 @@ def load(data: str, *, task: str | None = None, metrics: str | None = None, seed
         if metrics == "sims":
             raise ValueError("the synthetic recordings go with metrics 'mosi' or 'accuracy', got 'sims'")
         return synthetic(task=resolve_task(task, metrics, has_values=True), seed=seed)
+    if "://" in data:
+        from .remote import read_remote_shards
+
+        return read_remote_shards(data, task=task, metrics=metrics)
     readers = {".pkl": read_mmsa, ".npz": read_ragged}
     path = Path(data)
+    if path.is_dir():
+        return read_shards(path, task=task, metrics=metrics)
     if path.suffix not in readers:
-        raise ValueError(f"data must be 'smartwatch', 'synthetic', or the path of a .pkl or .npz file, got {data!r}")
+        wanted = "'smartwatch', 'synthetic', the path of a .pkl or .npz file or of a folder of shards, or its URL"
+        raise ValueError(f"data must be {wanted}, got {data!r}")
     if not path.is_file():
         raise FileNotFoundError(f"no data file at {data}")
     return readers[path.suffix](path, task=task, metrics=metrics)

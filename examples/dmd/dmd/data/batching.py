@@ -1,6 +1,6 @@
 """From a split to batches: padding, masks, a seeded order, and the statistics for standardisation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .moments import moments_of
 from .order import STAND_IN, BatchOrder
 from .recordings import Split
+from .sequences import step_counts
 
 
 class Batch(NamedTuple):
@@ -45,18 +47,20 @@ def collate(split: Split, positions: list[int], num_steps: Mapping[str, int] | N
     inputs: dict[str, Tensor] = {}
     masks: dict[str, Tensor] = {}
     for name, arrays in split.inputs.items():
-        lengths = np.array([len(arrays[position]) for position in positions])
-        steps, dim = max(1, lengths.max()) if num_steps is None else num_steps[name], arrays[0].shape[1]
+        samples = [arrays[position] for position in positions]  # each is read once
+        lengths = np.array([len(sample) for sample in samples])
+        steps, dim = max(1, lengths.max()) if num_steps is None else num_steps[name], samples[0].shape[1]
         padded = np.zeros((len(positions), steps, dim), np.float32)  # (batch, time, dim)
-        for row, position in enumerate(positions):
-            padded[row, : lengths[row]] = arrays[position]
+        for row, sample in enumerate(samples):
+            padded[row, : len(sample)] = sample
         inputs[name] = torch.from_numpy(padded)
         masks[name] = torch.from_numpy(np.arange(steps) < lengths[:, None])  # (batch, time)
     tokens = None
     if split.tokens is not None and "language" in masks:
         padded = np.zeros(masks["language"].shape, np.int64)  # (batch, time)
+        spoken = masks["language"].sum(dim=1)  # (batch,)
         for row, position in enumerate(positions):
-            steps = split.tokens[position][: len(split.inputs["language"][position])]
+            steps = split.tokens[position][: int(spoken[row])]
             padded[row, : len(steps)] = steps
         tokens = torch.from_numpy(padded)
     return Batch(inputs, masks, torch.from_numpy(split.labels[positions]), index, tokens)
@@ -64,17 +68,12 @@ def collate(split: Split, positions: list[int], num_steps: Mapping[str, int] | N
 
 def longest(split: Split) -> dict[str, int]:
     """Steps of each modality's longest sample, at least 1."""
-    return {name: max(1, *map(len, arrays)) for name, arrays in split.inputs.items()}
+    return {name: max(1, int(step_counts(arrays).max())) for name, arrays in split.inputs.items()}
 
 
 def lengths(split: Split) -> np.ndarray:
     """Steps of each sample in all its modalities, (N,); no sample is read."""
-    return np.sum([_steps(arrays) for arrays in split.inputs.values()], axis=0)
-
-
-def _steps(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    known = getattr(arrays, "lengths", None)  # of sequences that are read when they are needed
-    return np.array([len(steps) for steps in arrays]) if known is None else known
+    return np.sum([step_counts(arrays) for arrays in split.inputs.values()], axis=0)
 
 
 def blocks(split: Split) -> np.ndarray | None:
@@ -162,16 +161,11 @@ def standardization_statistics(split: Split, *, centred: bool = False) -> dict[s
     """
     statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, arrays in split.inputs.items():
-        steps = np.concatenate(arrays).astype(np.float64)  # (all steps, dim)
-        if len(steps) == 0:
-            steps = np.zeros((1, steps.shape[1]))
-        mean, std = steps.mean(axis=0), steps.std(axis=0)
-        if centred:
-            lengths = [len(sample) for sample in arrays if len(sample)]
-            means = [sample.mean(axis=0, dtype=np.float64) for sample in arrays if len(sample)]
-            std = (steps - np.repeat(means, lengths, axis=0)).std(axis=0) if means else np.zeros_like(std)
+        moments = moments_of(arrays)
+        squares = moments.within if centred else moments.squares
+        std = np.sqrt(squares / max(1, moments.count))
         # Rounding gives a constant column a tiny spread; beside its size or its neighbours' spread it is none.
-        is_constant = std <= 1e-7 * np.maximum(np.abs(mean), np.median(std))
+        is_constant = std <= 1e-7 * np.maximum(np.abs(moments.mean), np.median(std))
         std = np.where(is_constant, 1.0, std)
-        statistics[name] = (mean.astype(np.float32), std.astype(np.float32))
+        statistics[name] = (moments.mean.astype(np.float32), std.astype(np.float32))
     return statistics

@@ -87,6 +87,7 @@ def _read_split(where: str, entries: dict[str, Any], names: list[str], metrics: 
         replaced[key] += count
         lengths = _lengths(where, entries, key, features)
         inputs[name] = [steps[:length].copy() for steps, length in zip(features, lengths, strict=True)]
+        del entries[key], features  # a file may be as large as the memory: what is read makes room
     labels = _labels(where, entries, len(ids), metrics)
     return Split(ids, inputs, labels, _tokens(where, entries, len(ids), inputs.get("language")))
 

@@ -2,13 +2,15 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .sequences import width
 
 SPLITS = ("train", "valid", "test")
 UNLABELLED = -100  # the class label that losses and metrics skip, as in torch.nn.functional.cross_entropy
@@ -21,15 +23,16 @@ class Split:
 
     Attributes:
         ids: N strings.
-        inputs: modality name -> N float32 arrays (time, dim); zero steps mean that the sample lacks the modality.
+        inputs: modality name -> N float32 arrays (time, dim); zero steps mean that the sample lacks the modality. A
+            list, or a sequence that reads an array when it is asked for (:class:`dmd.data.sequences.Lazy`).
         labels: (N,) float32 with NaN = unlabelled (regression), or int64 with -100 = unlabelled (classification).
         tokens: N int64 arrays (time,), the token ids of `language`; None where the file has none.
     """
 
     ids: list[str]
-    inputs: dict[str, list[np.ndarray]]
+    inputs: dict[str, Sequence[np.ndarray]]
     labels: np.ndarray
-    tokens: list[np.ndarray] | None = None
+    tokens: Sequence[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,7 +70,7 @@ class Recordings:
     @property
     def dims(self) -> dict[str, int]:
         """Modality name -> width of a step."""
-        return {name: arrays[0].shape[1] for name, arrays in self.splits["train"].inputs.items()}
+        return {name: width(arrays) for name, arrays in self.splits["train"].inputs.items()}
 
     @property
     def sizes(self) -> dict[str, int]:

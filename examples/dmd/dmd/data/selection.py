@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .recordings import UNLABELLED, Recordings, Split, is_labelled
+from .sequences import Joined
 
 if TYPE_CHECKING:
     from ..config import RunConfig
@@ -89,7 +90,7 @@ def with_labelled_fraction(recordings: Recordings, fraction: float, seed: int) -
 
 def joined(first: Split, second: Split) -> Split:
     """The samples of two splits as one."""
-    inputs = {name: samples + second.inputs[name] for name, samples in first.inputs.items()}
+    inputs = {name: Joined(arrays, second.inputs[name]) for name, arrays in first.inputs.items()}
     ids, labels = first.ids + second.ids, np.concatenate([first.labels, second.labels])
-    tokens = None if first.tokens is None or second.tokens is None else first.tokens + second.tokens
-    return Split(ids, inputs, labels, tokens)
+    has_tokens = first.tokens is not None and second.tokens is not None
+    return Split(ids, inputs, labels, Joined(first.tokens, second.tokens) if has_tokens else None)

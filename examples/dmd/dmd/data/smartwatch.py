@@ -49,3 +49,28 @@ def read_smartwatch(*, task: str | None = None, metrics: str | None = None, path
         splits[split] = Split(ids, inputs, np.array(labels, np.int64))
     classes = tuple(arrays["classes"].tolist())
     return Recordings(splits, "classification", "accuracy", classes, None, str(path), checksum.result())
+
+
+def read_seglearn(source: Path) -> dict[str, np.ndarray]:
+    """The arrays of the shipped file, from those of seglearn: 50 Hz float64 becomes 25 Hz int16.
+
+    Pairs of steps are averaged, which also damps what 25 Hz cannot hold.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    # The package is the user's own installation, so its pickle is trusted as its code is.
+    data = np.load(source, allow_pickle=True).item()
+    if not isinstance(data, dict) or not {"X", "y", "y_labels", "subject"} <= data.keys():
+        raise ValueError(f"{source} must hold a dict with the keys X, y, y_labels and subject")
+    halved = [steps[: len(steps) // 2 * 2].reshape(-1, 2, 6).mean(axis=1) for steps in data["X"]]  # (time, 6)
+    signals = np.concatenate(halved)  # (all steps, 6)
+    scales = (np.abs(signals).max(axis=0) / 32767).astype(np.float32)
+    return {
+        "signals": np.round(signals / scales).astype(np.int16),
+        "scales": scales,
+        "offsets": np.cumsum([0, *(len(steps) for steps in halved)]),
+        "exercise": data["y"].astype(np.int64),
+        "person": data["subject"].astype(np.int64),
+        "classes": np.array(data["y_labels"]),
+    }

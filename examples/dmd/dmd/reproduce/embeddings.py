@@ -13,6 +13,7 @@ from ..checkpoint import build_task, load_weights, read_config
 from ..config import RunConfig
 from ..data import Recordings, make_loader
 from ..data.recordings import is_labelled
+from ..data.sequences import step_counts
 from ..evaluation import evaluate
 from .campaign import run_folder
 from .variants import FULL, NO_GD, NO_HETERO
@@ -103,5 +104,5 @@ def chance(recordings: Recordings) -> float:
 def chance_of_others(recordings: Recordings) -> float:
     """Share of pairs of test samples' features that are of different modalities."""
     arrays = recordings.splits["test"].inputs.values()
-    present = np.array([sum(len(steps) > 0 for steps in part) for part in arrays])
+    present = np.array([np.count_nonzero(step_counts(part)) for part in arrays])
     return float(1 - ((present / present.sum()) ** 2).sum())

@@ -1,0 +1,220 @@
+"""Shards on another machine: the index first, then each shard whole, into a cache of bounded size, when it is needed.
+
+Reads go through fsspec, so any of its file systems will do (`https://`, `s3://`, ...). What fails in passing is tried
+again after a growing pause; what was fetched is compared with the checksum in the index before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ..durable import FULL
+from .recordings import Recordings
+from .shard_index import INDEX, MAX_INDEX_BYTES, Shard
+from .shards import open_shards
+
+ATTEMPTS = 5
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds; each pause is twice the one before, and somewhat random
+CONNECT_SECONDS, SILENT_SECONDS = 10.0, 30.0  # of HTTP: to connect, and between two parts of an answer
+PASSING_STATUS = (408, 425, 429)  # of HTTP, beside 500 to 599: the others say that asking again is no use
+CACHE, CACHE_GB = "DMD_CACHE", "DMD_CACHE_GB"  # environment variables
+
+
+class RemoteError(OSError):
+    """A file could not be fetched; the message names its URL, the attempts and the cause."""
+
+    def __init__(self, message: str) -> None:
+        # A loader's worker hands its traceback on as the message; the last line is what was said there.
+        super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.RemoteError: "))
+
+
+def read_remote_shards(url: str, *, task: str | None = None, metrics: str | None = None) -> Recordings:
+    """Recordings of a folder of shards at a URL.
+
+    Args:
+        url: of the folder that holds index.json.
+        task, metrics: must be those that the shards were written for, or None.
+
+    Raises:
+        ValueError: the URL or the index is wrong, or a package is missing.
+        OSError: the index cannot be fetched.
+    """
+    if find_spec("fsspec") is None or find_spec("tenacity") is None:
+        raise ValueError("data at a URL needs fsspec and tenacity: install the 'remote' extra")
+    source = RemoteFolder(url, cache_folder(), cache_bytes())
+    return open_shards(source, url, task=task, metrics=metrics, in_blocks=True)[0]
+
+
+def cache_folder() -> Path:
+    """Where fetched shards are kept: DMD_CACHE, or `dmd-shards` in the user's cache folder."""
+    given = os.environ.get(CACHE)
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dmd-shards"
+
+
+def cache_bytes() -> int:
+    """How much is kept: DMD_CACHE_GB, or 10 GB.
+
+    Raises:
+        ValueError: it is no number above 0.
+    """
+    text = os.environ.get(CACHE_GB, "10")
+    try:
+        size = int(float(text) * 1e9)
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise ValueError(f"{CACHE_GB} must be a number above 0, got {text!r}")
+    return size
+
+
+class RemoteFolder:
+    """A :class:`dmd.data.shards.Source` at a URL.
+
+    Shards are kept under their checksum, so that a shard is fetched once, whatever URL it has; the ones used last stay.
+
+    Args:
+        url: of the folder.
+        cache: folder on this machine, which several processes may share.
+        max_bytes: of the cache; one shard more, where a single one is larger.
+    """
+
+    def __init__(self, url: str, cache: Path, max_bytes: int) -> None:
+        self.url, self.cache, self.max_bytes = url.rstrip("/"), cache, max_bytes
+        self._checked: set[str] = set()  # checksums of files that this process has read in the cache
+        self._system: tuple[int, Any] | None = None  # of fsspec, and the process that made it
+
+    def index(self) -> bytes:
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.cache) as folder:
+            path = Path(folder) / INDEX
+            self._fetch(INDEX, path, MAX_INDEX_BYTES)
+            return path.read_bytes()
+
+    def fetch(self, shard: Shard) -> Path:
+        path = self.cache / f"{shard.sha256}.safetensors"
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # of several processes one fetches, the others wait
+            if not self._has(path, shard):
+                self._make_room(shard.bytes)
+                temporary = path.with_suffix(".part")
+                try:
+                    self._fetch(shard.file, temporary, shard.bytes, shard.sha256)
+                    os.replace(temporary, path)
+                finally:
+                    temporary.unlink(missing_ok=True)
+                self._checked.add(shard.sha256)
+            os.utime(path)  # the ones used last stay
+        return path
+
+    def _has(self, path: Path, shard: Shard) -> bool:
+        """Whether the cache has the shard as it should be; each process reads it through once to know."""
+        if not path.is_file() or path.stat().st_size != shard.bytes:
+            return False
+        if shard.sha256 not in self._checked and _sha256(path) == shard.sha256:
+            self._checked.add(shard.sha256)
+        return shard.sha256 in self._checked
+
+    def _make_room(self, num_bytes: int) -> None:
+        """Remove the shards whose last use is longest ago, until so many bytes fit; open ones stay readable."""
+        found: list[tuple[float, int, Path]] = []
+        for path in self.cache.glob("*.safetensors"):
+            with contextlib.suppress(FileNotFoundError):  # another process makes room too
+                found.append((path.stat().st_mtime, path.stat().st_size, path))
+        held = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if held + num_bytes <= self.max_bytes:
+                break
+            path.unlink(missing_ok=True)
+            held -= size
+
+    def _fetch(self, name: str, path: Path, size: int, sha256: str | None = None) -> None:
+        """Fetch a file of this size, or with no checksum of at most this size.
+
+        Raises:
+            RemoteError: it cannot be had, or is another one, also after the last attempt.
+            ValueError: fsspec does not know the protocol, or lacks a package for it.
+        """
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+        system, url = self._connect(), f"{self.url}/{name}"
+        attempts = Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential_jitter(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE, jitter=FIRST_PAUSE),
+            retry=retry_if_exception(_may_pass),
+            reraise=True,
+        )
+        try:
+            attempts(_fetch_once, system, url, path, size, sha256)
+        except Exception as error:  # every file system has its own
+            number = attempts.statistics["attempt_number"]
+            tried = "1 attempt" if number == 1 else f"{number} attempts"
+            cause = " ".join(str(error).split())
+            cause = f"{type(error).__name__}: {cause}" if cause else type(error).__name__
+            raise RemoteError(f"{url} could not be fetched in {tried}: {cause}") from error
+
+    def _connect(self) -> Any:
+        """The file system; each process has its own, since no connection survives a fork."""
+        if self._system is None or self._system[0] != os.getpid():
+            try:
+                from fsspec.core import url_to_fs
+
+                options: dict[str, Any] = {}
+                if self.url.startswith(("http://", "https://")):
+                    from aiohttp import ClientTimeout
+
+                    limits = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
+                    options["client_kwargs"] = {"timeout": limits}
+                self._system = os.getpid(), url_to_fs(self.url, skip_instance_cache=True, **options)[0]
+            except (ImportError, ValueError) as error:
+                raise ValueError(
+                    f"data: {self.url} cannot be read: {error}; is the 'remote' extra installed?"
+                ) from error
+        return self._system[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_system": None}
+
+
+class _WrongContent(Exception):
+    """What came is not the file that the index names."""
+
+
+def _fetch_once(system: Any, url: str, path: Path, size: int, sha256: str | None) -> None:
+    from fsspec.callbacks import Callback
+
+    class AtMost(Callback):
+        def relative_update(self, inc: int = 1) -> None:
+            super().relative_update(inc)
+            if self.value > size:  # before it fills the disk
+                raise _WrongContent(f"more than the {size} bytes that were expected")
+
+    system.get_file(url, str(path), callback=AtMost())
+    if sha256 is None:
+        return
+    if (found := path.stat().st_size) != size:
+        raise _WrongContent(f"{found} bytes came, {size} were expected")
+    if (checksum := _sha256(path)) != sha256:
+        raise _WrongContent(f"its SHA-256 is {checksum}, {sha256} was expected")
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError | NotImplementedError):
+        return False
+    if getattr(error, "errno", None) in FULL:
+        return False
+    status = getattr(error, "status", None)  # of HTTP
+    return not isinstance(status, int) or status >= 500 or status in PASSING_STATUS
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
