@@ -1,4 +1,4 @@
-"""What a pickle may not do however harmless its names are: declare more than it holds, and make more than it declares."""
+"""What no pickle may do, however harmless its names: declare more than it holds, and make more than it declares."""
 
 from __future__ import annotations
 
@@ -48,6 +48,15 @@ def number(value: int) -> int:
     if -(2**63) <= value < 2**64:
         return value
     raise UnpicklingError("a whole number of more than 64 bits is refused")
+
+
+def with_real_letters(array: np.ndarray) -> np.ndarray:
+    """The array; one of text whose numbers are no letters is refused: numpy fails in odd ways where it is read."""
+    if array.dtype.kind == "U" and array.nbytes:
+        codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if codes.max() > 0x10FFFF:
+            raise ValueError("an array of text holds numbers that are no letters")
+    return array
 
 
 def check_unfolded(value: Any, most: int) -> None:

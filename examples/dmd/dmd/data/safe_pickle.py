@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .pickle_limits import key_of
+from .pickle_limits import key_of, with_real_letters
 from .pickle_machine import Machine, Maker, Pending
 
 _PLAIN = re.compile(r"[<>=|]?([biufcSU])\d{0,9}|[<>=|]?\?")
@@ -121,7 +121,7 @@ def _array(machine: Machine, _: tuple[Any, ...]) -> Pending:
             declared = f"an array of shape {shape} and dtype {dtype} is declared"
             raise UnpicklingError(f"{declared}, which {len(data)} bytes do not hold")
         flat = np.frombuffer(data, dtype) if data else np.empty(0, dtype)
-        return flat.reshape(shape, order=order)
+        return with_real_letters(flat).reshape(shape, order=order)
 
     return Pending(build)
 
@@ -144,7 +144,7 @@ def _scalar(machine: Machine, arguments: tuple[Any, ...]) -> Any:
     machine.spend(len(data))
     if len(data) != dtype.itemsize:
         raise UnpicklingError(f"a {dtype} takes {dtype.itemsize} bytes, got {len(data)}")
-    return np.ndarray((), dtype, buffer=data)[()]
+    return with_real_letters(np.ndarray((), dtype, buffer=data))[()]
 
 
 def _bytes(machine: Machine, data: Any) -> bytes:
