@@ -32,8 +32,8 @@ class Pending:
 class Name:
     """A name that the file may call, and nothing that it could call itself."""
 
-    def __init__(self, make: Maker) -> None:
-        self.make = make
+    def __init__(self, text: str, make: Maker) -> None:
+        self.text, self.make = text, make
 
 
 class Machine:
@@ -44,7 +44,7 @@ class Machine:
         num_bytes: how many bytes are left in `file`.
         makers: (module, name) -> the function that stands in for it, called with this machine and the arguments.
         persistent: makes a value of a persistent id; by default those are refused.
-        ignores_state: drop the state of what is no `Pending`, instead of refusing it.
+        ignores_state: drop what a dict is to carry beside its items, as `OrderedDict` may, instead of refusing it.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Machine:
         self.file = BoundedFile(file, num_bytes)
         self.budget = FREE_BYTES + MEMORY_FACTOR * num_bytes
         self.most_unfolded = FREE_BYTES + SHARING_FACTOR * num_bytes
-        self.names = {key: Name(make) for key, make in makers.items()}
+        self.names = {key: Name(".".join(key), make) for key, make in makers.items()}
         self.persistent, self.ignores_state = persistent, ignores_state
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
@@ -163,7 +163,7 @@ class Machine:
             self.num_pending -= 1
             self.memo.update(dict.fromkeys(value.places, built))
             value = built
-        elif not self.ignores_state:
+        elif not (self.ignores_state and type(value) is dict and type(state) is dict):
             raise UnpicklingError(f"the pickle sets the state of a {type(value).__name__}")
         self.stack.append(value)
 

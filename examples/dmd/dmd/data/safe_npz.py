@@ -63,7 +63,9 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         shape, _, dtype = _HEADERS[version](member)
         num_bytes = entry.file_size - member.tell()
     if dtype.hasobject:
-        raise ValueError(f"{entry.filename[:80]!r} holds objects; numbers and strings pass")
+        raise ValueError(
+            f"{entry.filename[:80]!r} holds objects, which would need allow_pickle; numbers and strings pass"
+        )
     if dtype.kind not in "biufcSU":
         raise ValueError(f"{entry.filename[:80]!r} must hold numbers or strings, got dtype {str(dtype)[:80]}")
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != num_bytes:
