@@ -1,4 +1,4 @@
-"""How far results in 16 bits are from those in 32: `python benchmarks/precision.py` prints the table of docs/numerics.md.
+"""How far results in 16 bits are from those in 32: `python benchmarks/precision.py` prints docs/numerics.md's table.
 
 A difference is the largest of a tensor, over the largest number in that tensor; of several tensors and draws, the
 largest counts. Weights, inputs and the sum of losses that is differentiated are in float32, as in training.
