@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
     lines, written = [HEADER], set()
     for group, names in groups.items():
         chosen = [name for name in names if name not in written]
-        lines += [f"# {group}", *(f"{name}=={versions.get(name) or pinned[name]}" for name in chosen)]
+        lines += [f"# {group}"] * bool(chosen) + [*(f"{name}=={versions.get(name) or pinned[name]}" for name in chosen)]
         written.update(chosen)
     rest = sorted(name for name in versions.keys() - written if not name.startswith(("nvidia-", "cuda-")))
     lines += ["", "# what these need", *(f"{name}=={versions[name]}" for name in rest)]

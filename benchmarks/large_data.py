@@ -220,7 +220,11 @@ def main(arguments: argparse.Namespace) -> None:
             command += ["--num-workers", str(workers), "--train-steps", str(arguments.train_steps)]
             done = subprocess.run([*command, *["--bucket"][: int(bucket)]], check=True, stdout=subprocess.PIPE)
             rows += [row | {"bytes": num_bytes} for row in json.loads(done.stdout.splitlines()[-1])]
-        write_rows(rows)
+        # What a start costs on the same machine, a moment later, where there is next to nothing to read.
+        command = [sys.executable, __file__, "--child", "training", "--data", "synthetic", "--train-steps", "2"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+        rows += [row | {"data": "synthetic"} for row in json.loads(done.stdout.splitlines()[-1])[:-1]]
+        write_rows([{"data": "shards"} | row for row in rows])
     finally:
         shutil.rmtree(folder)
 
@@ -234,7 +238,17 @@ def write_rows(rows: list[dict[str, Any]]) -> None:
         "load": round(os.getloadavg()[2], 2),
         "memory_bytes": psutil.virtual_memory().total,
     }
-    columns = ["measure", "num_workers", "bucket", "n", "value", "peak_bytes", "peak_bytes_with_workers", "padding"]
+    columns = [
+        "measure",
+        "data",
+        "num_workers",
+        "bucket",
+        "n",
+        "value",
+        "peak_bytes",
+        "peak_bytes_with_workers",
+        "padding",
+    ]
     with RESULTS.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*columns, "bytes", *told], restval="", lineterminator="\n")
         writer.writeheader()

@@ -67,10 +67,10 @@ def choose_backend(backend: str, query: Tensor, key: Tensor, dropout: float, has
             and rule.dropout in (None, dropout > 0)
             and rule.aligned in (None, width % 8 == 0)
             and width <= rule.max_width
-            and scores >= rule.min_scores
             and rule.band in (None, has_band)
             and not (rule.backend == "triton" and _why_not_triton(query))
             and not (rule.backend == "chunked" and torch.compiler.is_compiling())
+            and scores >= rule.min_scores  # last: of sizes that torch.export leaves open nothing is asked in vain
         ):
             return rule.backend
     return "sdpa"

@@ -50,7 +50,8 @@ class DecoupledEncoder(nn.Module):
 
     Shape:
         - inputs: mapping name -> (batch, time, input_dim); masks: mapping name -> (batch, time) boolean. Nodes may
-          differ in time. Returns :class:`DecoupledOutput`.
+          differ in time. Returns :class:`DecoupledOutput`; with ``reconstruct=False``, which serves a trained model,
+          its ``reconstruction`` and ``reencoded`` are empty.
 
     Raises:
         TypeError: if an argument has the wrong type or dtype.
@@ -105,7 +106,9 @@ class DecoupledEncoder(nn.Module):
         for module in (*self.projection.values(), self.shared, *self.private.values(), *self.decoder.values()):
             module.reset_parameters()  # pyright: ignore[reportCallIssue]
 
-    def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> DecoupledOutput:
+    def forward(
+        self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None, reconstruct: bool = True
+    ) -> DecoupledOutput:
         """Encode every node; see the class for shapes."""
         _check.check_names("DecoupledEncoder", "inputs", inputs, self.names)
         if masks is not None:
@@ -119,9 +122,10 @@ class DecoupledEncoder(nn.Module):
             out.coupled[name] = x
             out.shared[name], out.private[name] = self.shared(x), self.private[name](x)
             # No step needs a mask from here on: every map is linear in its step and without bias, so zero stays zero.
-            both = torch.cat([out.shared[name], out.private[name]], dim=-1)  # (batch, time, 2 * dim)
-            out.reconstruction[name] = self.decoder[name](both)
-            out.reencoded[name] = self.private[name](out.reconstruction[name])
+            if reconstruct:
+                both = torch.cat([out.shared[name], out.private[name]], dim=-1)  # (batch, time, 2 * dim)
+                out.reconstruction[name] = self.decoder[name](both)
+                out.reencoded[name] = self.private[name](out.reconstruction[name])
             if out.masks is not None and mask is not None:
                 out.masks[name] = mask
         return out

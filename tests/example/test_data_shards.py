@@ -107,7 +107,7 @@ def test_training_is_the_same_to_the_bit(source, folder, tmp_path, no_pictures, 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_loader_reads_what_a_batch_needs(folder, monkeypatch, num_workers):
-    monkeypatch.setattr(shards, "HELD", 500)  # maps are closed and opened again all the time
+    monkeypatch.setattr(shards, "HELD", 1500)  # maps are closed and opened again all the time
     split = load(str(folder)).splits["train"]
     batches = list(make_loader(split, 5, shuffle=True, num_workers=num_workers))
     wanted = list(make_loader(split, 5, shuffle=True))
@@ -125,9 +125,14 @@ def test_reading_and_pickling_keep_no_more_than_is_needed(folder, monkeypatch):
     again = pickle.loads(pickle.dumps(split))
     assert not again.inputs["language"].files._open
     assert_same_split(again, split)
-    monkeypatch.setattr(shards, "HELD", 1)
-    next(steps for steps in split.inputs["language"] if len(steps))
-    assert not files._open
+    sizes = [shard.bytes for shard in files.shards]
+    for held, most in ((2 * max(sizes), 2 * max(sizes)), (1, max(sizes))):  # one is always open
+        monkeypatch.setattr(shards, "HELD", held)
+        files._open.clear()
+        for number in (0, 1, 2, 0, 3):
+            files.open(number)
+            assert sum(sizes[each] for each in files._open) <= most
+            assert list(files._open)[-1] == number
 
 
 def edit(folder, change):

@@ -121,7 +121,7 @@ def test_evaluate_and_predict_read_an_imported_folder(case, state, tmp_path, cap
     assert "language 12 x 11, vision 31 x 9, acoustic 20 x 7; width 6, 3 heads, 1 layers" in said
     np.testing.assert_allclose(evaluated(run, data), case["out.output_logit"][:, 0], rtol=1e-4)
     assert "mae" in capsys.readouterr().out
-    predict.main([str(run), str(data), "--out", str(tmp_path / "new.csv"), "--device", "cpu"])
+    predict.main(["--checkpoint", str(run), "--data", str(data), "--out", str(tmp_path / "new.csv"), "--device", "cpu"])
     assert len(rows(tmp_path / "new.csv")) == 15
 
 

@@ -15,6 +15,7 @@ from dmd import text
 from dmd.checkpoint import build_task, describe, load_for
 from dmd.config import RunConfig
 from dmd.data import collate, load
+from dmd.predictor import Predictor
 from dmd.task import DMDTask
 from dmd.text import encode, load_encoder, load_pretrained_text, parameter_groups, with_text
 from safetensors.torch import load_file, save_file
@@ -258,8 +259,44 @@ def test_a_fine_tuned_run_needs_its_encoder_no_more(tmp_path, options, folder, c
     evaluate.main([str(tmp_path / "run"), "--device", "cpu"])
     again = json.loads((tmp_path / "run" / "predictions_test.json").read_text())["test"]
     assert again["mae"] == pytest.approx(judged["mae"], abs=1e-6)
-    predict.main([str(tmp_path / "run"), options["data"], "--out", str(tmp_path / "new.csv"), "--device", "cpu"])
-    assert len(rows(tmp_path / "new.csv")) == sum(SIZES.values())
+    asked = ["--checkpoint", str(tmp_path / "run"), "--data", options["data"], "--device", "cpu"]
+    predict.main([*asked, "--out", str(tmp_path / "new.csv")])
+    answers = rows(tmp_path / "new.csv")
+    assert len(answers) == sum(SIZES.values())
+    kept = {row["id"]: float(row["prediction"]) for row in rows(tmp_path / "run" / "predictions_test.csv")}
+    found = {row["id"]: float(row["prediction"]) for row in answers if row["split"] == "test"}
+    assert found == pytest.approx(kept, abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["frozen", "finetune"])
+def test_a_predictor_reads_token_ids(tmp_path, options, mode):
+    train(tmp_path / "run", options, text=mode)
+    predictor = Predictor.from_checkpoint(tmp_path / "run")
+    samples = load(options["data"]).splits["test"]
+    kept = [float(row["prediction"]) for row in rows(tmp_path / "run" / "predictions.csv") if row["split"] == "test"]
+    asked = [
+        {"language": ids if len(x) else [], "acoustic": audio}
+        for ids, x, audio in zip(samples.tokens, samples.inputs["language"], samples.inputs["acoustic"])
+    ]
+    answers = [answer.value for answer in predictor.predict(asked)]
+    assert answers == pytest.approx(kept, abs=1e-5)
+    assert answers[::-1] == pytest.approx([predictor(sample).value for sample in asked[::-1]], abs=1e-12)
+    for tokens, message in (
+        (np.zeros(9, np.int64), "language must have at most 8 token ids, got 9"),
+        ([0, VOCABULARY], "language must be token ids from 0 to 29, got 30"),
+        ([-1], "language must be token ids from 0 to 29, got -1"),
+        ([0.5], r"language must be \(time,\) token ids, whole numbers, got float64 \(1,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predictor({"language": tokens})
+    states = {"language": np.ones((2, WIDTH)), "acoustic": np.ones((2, 3))}
+    if mode == "frozen":
+        split = load_for(tmp_path / "run", None)[1].splits["test"]
+        given = [{name: arrays[i] for name, arrays in split.inputs.items()} for i in range(len(split))]
+        assert [answer.value for answer in predictor.predict(given)] == pytest.approx(kept, abs=1e-5)
+    else:
+        with pytest.raises(ValueError, match=r"language must be \(time,\) token ids.* got float64 \(2, 16\)"):
+            predictor(states)
 
 
 def test_a_frozen_run_needs_the_same_encoder(tmp_path, options, folder):
@@ -270,6 +307,8 @@ def test_a_frozen_run_needs_the_same_encoder(tmp_path, options, folder):
     weights = weights_of(moved)
     weights["embeddings.LayerNorm.bias"] += 1
     save_file(weights, moved / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="is not the one that the run was trained with"):
+        Predictor.from_checkpoint(tmp_path / "run")
     with pytest.raises(ValueError, match="is not the one that the run was trained with"):
         load_for(tmp_path / "run", None)
     with pytest.raises(ValueError, match=r"is a run on other data: the text encoder .* has changed since"):

@@ -175,23 +175,33 @@ def test_going_on_with_other_seeds(fails, run, tmp_path):
 
 @pytest.mark.parametrize("main", [evaluate.main, predict.main], ids=["evaluate", "predict"])
 def test_reading_what_is_no_trained_network(fails, run, tmp_path, main):
-    data = ["synthetic"] if main is predict.main else []
-    assert "gone is not the folder of a run: it has no config.json" in fails(main, "gone", *data)
+    fails = reading(fails, main)
+    assert "gone is not the folder of a run: it has no config.json" in fails("gone")
     broken = Path(shutil.copytree(run, tmp_path / "broken"))
     config, weights = broken / "config.json", broken / "model.safetensors"
     whole = config.read_text()
     config.write_text(whole.replace('"dim": 8', '"dim": 16'))
-    assert f"{weights} is a checkpoint of another config: size mismatch for" in fails(main, broken, *data)
+    assert f"{weights} is a checkpoint of another config: size mismatch for" in fails(broken)
     config.write_text(whole.replace('"dim": 8', '"size": 8'))
-    assert "Group 'model' does not accept option 'size'" in fails(main, broken, *data)
+    assert "Group 'model' does not accept option 'size'" in fails(broken)
     for text in (whole[:100], "[]", "{}"):
         config.write_text(text)
-        assert f"{config} is not a run's configuration" in fails(main, broken, *data)
+        assert f"{config} is not a run's configuration" in fails(broken)
     config.write_text(whole)
     weights.write_bytes(weights.read_bytes()[:100])
-    assert f"{weights} is damaged" in fails(main, broken, *data)
+    assert f"{weights} is damaged" in fails(broken)
     weights.unlink()
-    assert f"{broken} has no model.safetensors" in fails(main, broken, *data)
+    assert f"{broken} has no model.safetensors" in fails(broken)
+
+
+def reading(fails, main):
+    """What a command that reads a run says of it; predict.py must be told the data as well."""
+
+    def asked(folder, *options, data="synthetic"):
+        named = [folder] if main is evaluate.main else ["--checkpoint", folder, "--data", data]
+        return fails(main, *named, *options)
+
+    return asked
 
 
 def ragged(path, width=5, **labels):
@@ -212,8 +222,8 @@ def test_reading_other_data(fails, run, tmp_path):
     assert "the model reads widths {'language': 16, 'vision': 8, 'acoustic': 5}" in said
     assert "other.npz has {'language': 5}" in said
     assert "holds classes" in fails(evaluate.main, run, "--data", "smartwatch")
-    assert "data must be 'smartwatch', 'synthetic', or" in fails(predict.main, run, "nope")
-    assert "no data file at gone.npz" in fails(predict.main, run, "gone.npz")
+    assert "data must be 'smartwatch', 'synthetic', the path" in reading(fails, predict.main)(run, data="nope")
+    assert "no data file at gone.npz" in reading(fails, predict.main)(run, data="gone.npz")
 
 
 def test_reading_other_classes(fails, tmp_path, no_pictures):
@@ -229,19 +239,20 @@ def test_reading_other_classes(fails, tmp_path, no_pictures):
 def test_output_that_cannot_be_written(fails, run, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    for main, arguments in ((evaluate.main, [run]), (predict.main, [run, "synthetic"])):
-        assert fails(main, *arguments, "--out", tmp_path / "folder").startswith("out must be a file, but")
-        assert "cannot be made a folder" in fails(main, *arguments, "--out", tmp_path / "file" / "p.csv")
+    for main in (evaluate.main, predict.main):
+        asked = reading(fails, main)
+        assert asked(run, "--out", tmp_path / "folder").startswith("out must be a file, but")
+        assert "cannot be made a folder" in asked(run, "--out", tmp_path / "file" / "p.csv")
     assert "the metrics go beside it as .json" in fails(evaluate.main, run, "--out", tmp_path / "p.json")
     assert not (tmp_path / "p.json").exists()
 
 
 @pytest.mark.parametrize("main", [evaluate.main, predict.main], ids=["evaluate", "predict"])
 def test_wrong_options_of_the_readers(fails, run, main):
-    data = ["synthetic"] if main is predict.main else []
-    assert "are required: run" in fails(main)
-    assert "unrecognized arguments: --nope 1" in fails(main, run, *data, "--nope", "1")
-    assert "batch_size must be at least 1, got 0" in fails(main, run, *data, "--batch-size", "0")
+    asked = reading(fails, main)
+    assert "are required: " + ("run" if main is evaluate.main else "checkpoint") in fails(main)
+    assert "unrecognized arguments: --nope 1" in asked(run, "--nope", "1")
+    assert "batch_size must be at least 1, got 0" in asked(run, "--batch-size", "0")
 
 
 def test_the_process_ends_with_status_2_and_one_line(tmp_path):

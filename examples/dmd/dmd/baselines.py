@@ -95,8 +95,13 @@ class Baseline(nn.Module):
             self.wide, self.wide_norm = wide_layers(config.wide, input_dims, roles, num_outputs)
             self.wide_dropout = nn.Dropout(config.wide_dropout)
 
-    def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> BaselineOutput:
-        """Mappings name -> (batch, time, input_dim) and (batch, time); modalities may differ in time."""
+    def forward(
+        self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor], output_only: bool = False
+    ) -> BaselineOutput:
+        """Mappings name -> (batch, time, input_dim) and (batch, time); modalities may differ in time.
+
+        With ``output_only``, which serves a trained network, "mult" has no ``logits``.
+        """
         sequences, masks, statistics = self.adapter(inputs, masks)
         sequences = self.projection(sequences, masks)
         if self.kind == "early_fusion":
@@ -113,10 +118,12 @@ class Baseline(nn.Module):
                 reinforced = {name: self.body[name](sequences[name], target_mask=masks[name]) for name in self.names}
             features = {name: self.readouts[name](reinforced[name], masks[name]) for name in self.names}
             output = self.head(torch.cat([*features.values()], dim=-1))
-        logits = {name: head(features[name]) for name, head in self.logit_heads.items()}
+        heads = {} if output_only else self.logit_heads
+        logits = {name: head(features[name]) for name, head in heads.items()}
         present = torch.stack([masks[name].any(dim=1) for name in self.names], dim=1)
         if self.wide:
-            added = wide_predictions(self.wide, self.wide_norm, self.wide_dropout, statistics, present)
+            maps = {role: maps for role, maps in self.wide.items() if role == "fused" or logits}
+            added = wide_predictions(maps, self.wide_norm, self.wide_dropout, statistics, present)
             output = output + sum(added["fused"].values())
             logits = {name: own + added["own"][name] for name, own in logits.items()}
         return BaselineOutput(output, logits, features, present)

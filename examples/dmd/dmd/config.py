@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jsonargparse
 
 from .model import ModelConfig
+from .safe_config import check_plain
 from .task import TaskConfig
 
 
@@ -17,8 +18,8 @@ class RunConfig:
     """One training run.
 
     Args:
-        data: "smartwatch" (ships with the project), "synthetic", the path of a .pkl (MMSA) or .npz (ragged) file or of a
-            folder of shards, or the URL of such a folder.
+        data: "smartwatch" (ships with the project), "synthetic", the path of a .pkl (MMSA) or .npz (ragged) file or of
+            a folder of shards, or the URL of such a folder.
         out: folder of the run; by default a new one under runs/.
         task: "regression" or "classification", where it is not to follow from the data.
         metrics: "mosi", "sims" or "accuracy", where it is not to follow from the data.
@@ -119,7 +120,7 @@ class RunConfig:
 
 def config_parser(**options: Any) -> jsonargparse.ArgumentParser:
     """A parser with an option for every field, nested ones as ``--model.dim``."""
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, **options)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, parser_mode="plain_yaml", **options)
     parser.add_class_arguments(RunConfig, None)
     return parser
 
@@ -138,8 +139,9 @@ def make_config(content: Mapping[str, Any]) -> RunConfig:
     """
     parser = config_parser()
     try:
+        check_plain(content)
         return run_config(parser, parser.parse_object(dict(content)))
-    except jsonargparse.ArgumentError as error:
+    except (ValueError, jsonargparse.ArgumentError) as error:
         raise ValueError(f"config: {' '.join(str(error).split())}") from error
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augmentation import drop_modalities, stretch
-from .layers import InputAdapter, MaskedBatchNorm, check_input_options
+from .layers import InputAdapter, MaskedBatchNorm, check_input_options, neighbours
 from .options import ModelConfig
 from .signal_statistics import masked_statistics
 
@@ -56,8 +56,8 @@ class ConvolutionStem(nn.Module):
                 x = self.norms[i](x, mask)
             x = torch.where(mask[..., None], self.dropout(F.relu(x)), 0.0)
             if self.stride > 1 and x.shape[1] > 0:  # what is not real is 0, and nothing is below 0
-                x = F.max_pool1d(x.transpose(1, 2), self.stride, ceil_mode=True).transpose(1, 2)
-                mask = F.max_pool1d(mask[:, None].to(x.dtype), self.stride, ceil_mode=True)[:, 0] > 0
+                x = neighbours(x, self.stride).amax(dim=2)
+                mask = neighbours(mask, self.stride).any(dim=2)
         return x, mask
 
 

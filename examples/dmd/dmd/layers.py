@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from einops import reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,6 +62,13 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean over the real steps, (batch, time, dim) to (batch, dim); zeros where no step is real."""
     total = torch.where(mask[..., None], x, 0.0).sum(dim=1)
     return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def neighbours(x: Tensor, steps: int) -> Tensor:
+    """So many steps at a time, (batch, time, ...) to (batch, group, steps, ...); zeros fill the last group."""
+    num_groups = (x.shape[1] + steps - 1) // steps  # spelled out, as torch.export follows no remainder
+    missing = num_groups * steps - x.shape[1]
+    return F.pad(x, (*(0, 0) * (x.dim() - 2), 0, missing)).view(x.shape[0], num_groups, steps, *x.shape[2:])
 
 
 class MaskedBatchNorm(nn.Module):
@@ -156,10 +162,8 @@ class InputAdapter(nn.Module):
         x = torch.where(mask[..., None], x, 0.0)
         steps = self.pool[name]
         if steps > 1:
-            missing = -x.shape[1] % steps
-            x, mask = F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))
-            counts = reduce(mask.to(x.dtype), "batch (time steps) -> batch time", "sum", steps=steps)
-            x = reduce(x, "batch (time steps) dim -> batch time dim", "sum", steps=steps)
+            x = neighbours(x, steps).sum(dim=2)
+            counts = neighbours(mask, steps).to(x.dtype).sum(dim=2)  # (batch, group)
             x, mask = x / counts.clamp(min=1)[..., None], counts > 0
         return self.dropout(x), mask
 

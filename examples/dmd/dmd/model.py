@@ -52,7 +52,9 @@ class DMD(nn.Module):
 
     Shape:
         - inputs: mapping name -> (batch, time, input_dim), raw; masks: mapping name -> (batch, time) boolean.
-          Modalities may differ in time. Returns :class:`DMDOutput`.
+          Modalities may differ in time. Returns :class:`DMDOutput`. With ``output_only``, which serves a trained
+          network, what only losses read is left out: the reconstructions and, unless the parts vote, every prediction
+          but the output. Mappings are then empty, and ``joint_logits`` is the output.
 
     Example:
         >>> model = DMD(ModelConfig(dim=8, num_layers=1), {"language": 20, "vision": 10}, num_outputs=1)
@@ -107,40 +109,49 @@ class DMD(nn.Module):
         self.num_outputs = num_outputs
         self.shared_dim, self.private_dim = dim, width
 
-    def forward(self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> DMDOutput:
+    def forward(
+        self, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor], output_only: bool = False
+    ) -> DMDOutput:
         """See the class for shapes."""
+        votes = self.config.vote and not self.training
+        judged = self.names if votes or not output_only else ()  # modalities whose own predictions are wanted
         sequences, masks, statistics = self.adapter(inputs, masks)
-        encoded = self.encoder(sequences, masks)
+        options = {"reconstruct": not output_only} if isinstance(self.encoder, DecoupledEncoder) else {}
+        encoded = self.encoder(sequences, masks, **options)
         decoupled = encoded if isinstance(encoded, DecoupledOutput) else None
         shared = encoded if decoupled is None else decoupled.shared
         private = encoded if decoupled is None else decoupled.private
 
-        shared_features = {name: self.shared_readout[name](shared[name], masks[name]) for name in self.names}
+        shared_features = {name: self.shared_readout[name](shared[name], masks[name]) for name in judged}
         ordered = [[part[name] for name in self.names] for part in (shared, masks)]
         deepened = run_together([self.joint[name] for name in self.names], ordered[0], target_masks=ordered[1])
         joint = [self.joint_readout[name](x, masks[name]) for name, x in zip(self.names, deepened, strict=True)]
         joint = torch.cat(joint, dim=-1)  # (batch, modality * dim)
         reinforced = private if self.multimodal is None else self.multimodal(private, masks)
         private_features = {name: self.private_readout[name](reinforced[name], masks[name]) for name in self.names}
+        output = self.fusion([*private_features.values(), joint])
         out = DMDOutput(
-            output=self.fusion([*private_features.values(), joint]),
-            joint_logits=self.joint_head(joint),
-            shared_logits={name: self.shared_heads[name](shared_features[name]) for name in self.names},
+            output=output,
+            joint_logits=self.joint_head(joint) if judged else output,
+            shared_logits={name: self.shared_heads[name](shared_features[name]) for name in judged},
             shared_features=shared_features,
-            private_logits={name: self.private_heads[name](private_features[name]) for name in self.names},
+            private_logits={name: self.private_heads[name](private_features[name]) for name in judged},
             private_features=private_features,
             present=torch.stack([masks[name].any(dim=1) for name in self.names], dim=1),
             decoupled=decoupled,
         )
         if self.wide:
             out = self._widened(out, statistics)
-        return out._replace(output=vote(out)) if self.config.vote and not self.training else out
+        return out._replace(output=vote(out)) if votes else out
 
     def _widened(self, out: DMDOutput, statistics: Mapping[str, Tensor]) -> DMDOutput:
         """Every prediction with the linear map of the statistics added to it."""
-        added = wide_predictions(self.wide, self.wide_norm, self.wide_dropout, statistics, out.present)
+        maps = self.wide if out.shared_logits else {"fused": self.wide["fused"]}
+        added = wide_predictions(maps, self.wide_norm, self.wide_dropout, statistics, out.present)
+        out = out._replace(output=out.output + sum(added["fused"].values()))
+        if not out.shared_logits:
+            return out._replace(joint_logits=out.output)
         return out._replace(
-            output=out.output + sum(added["fused"].values()),
             joint_logits=out.joint_logits + sum(added["joint"].values()),
             shared_logits={name: logits + added["shared"][name] for name, logits in out.shared_logits.items()},
             private_logits={name: logits + added["private"][name] for name, logits in out.private_logits.items()},

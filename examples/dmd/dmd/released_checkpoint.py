@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -20,29 +19,7 @@ from .released_network import NAMES, ReleasedConfig, ReleasedNetwork
 from .released_objective import ReleasedObjective, ReleasedTask
 from .released_text import COUNTERS, ReleasedText, bert_config
 from .released_weights import DATASETS, DIMS, STEPS, TEXT_PREFIX, check_keys, infer_config, to_network
-
-
-def read_published(path: Path) -> dict[str, Tensor]:
-    """A plain state dict, read without running anything that the file may hold.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or holds something else.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file")
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or foreign file can fail in any way
-        kind = type(error).__name__
-        raise ValueError(f"{path} is damaged, or holds more than the weights of a PyTorch network ({kind})") from error
-    if not isinstance(state, Mapping) or not state:
-        raise ValueError(f"{path} must hold a state dict, got {type(state).__name__} of length {_length(state)}")
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{path} must hold a state dict, name -> tensor, got {key!r} -> {type(value).__name__}")
-    return dict(state)
+from .safe_checkpoint import load_state_dict
 
 
 def sizes_of(
@@ -82,10 +59,10 @@ def import_published(
     """Write a run folder from a published checkpoint, GD-Units with equal weights: published files have none.
 
     Raises:
-        ValueError, OSError: as :func:`read_published` and :func:`sizes_of`, the folder already holds a run, or the
+        ValueError, OSError: as :func:`load_state_dict` and :func:`sizes_of`, the folder already holds a run, or the
             checkpoint has a text encoder and transformers is not installed.
     """
-    state = read_published(path)
+    state = load_state_dict(path)
     if holds_run(out) or (out / "config.json").exists():
         raise ValueError(f"{out} already holds a run; choose another folder")
     config = sizes_of(state, dataset, setting, num_heads)
@@ -171,7 +148,3 @@ def _without_text(_: nn.Module, state: dict[str, Tensor], *__: Any) -> None:
         warnings.warn("the checkpoint's text encoder is left out: text features must come from it", stacklevel=2)
         for key in keys:
             del state[key]
-
-
-def _length(state: Any) -> int:
-    return len(state) if hasattr(state, "__len__") else 0

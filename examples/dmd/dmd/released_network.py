@@ -117,7 +117,8 @@ class ReleasedNetwork(nn.Module):
 
     Shape:
         - inputs: mapping name -> (batch, time, input_dim), time at most the config's ``steps``. Returns
-          :class:`ReleasedOutput`.
+          :class:`ReleasedOutput`; with ``output_only``, which serves a trained network, ``output``, ``last_steps`` and
+          the sequences, and what only losses read is empty (``joint_logits``: the output).
 
     The linear maps in ``unused`` are part of the published state dict; nothing reads what they compute, so that their
     gradients stay None.
@@ -176,14 +177,15 @@ class ReleasedNetwork(nn.Module):
         fits = {name: config.input_dims[name] == config.dim and config.kernel_size[name] == 1 for name in NAMES}
         return tuple(name for name in NAMES if config.skip_equal_width and fits[name])
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> ReleasedOutput:
+    def forward(self, inputs: Mapping[str, Tensor], output_only: bool = False) -> ReleasedOutput:
         """See the class for shapes."""
         padded = {name: self.adapter(name, inputs[name]) for name in NAMES}
         padded["language"] = self.text_dropout(padded["language"])
-        decoupled = self.encoder(padded)
+        judged = () if output_only else NAMES  # modalities whose own predictions are wanted
+        decoupled = self.encoder(padded, reconstruct=not output_only)
         shared, private = decoupled.shared, decoupled.private
-        flat = {name: shared[name].flatten(1) for name in NAMES}  # (batch, steps * dim)
-        of_shared = {name: self.shared_heads[name](flat[name]) for name in NAMES}
+        flat = {name: shared[name].flatten(1) for name in judged}  # (batch, steps * dim)
+        of_shared = {name: self.shared_heads[name](flat[name]) for name in judged}
 
         deepened = run_together([*self.joint.values()], [*shared.values()], last_step=True)
         joint = torch.cat(deepened, dim=-1)  # (batch, 3 * dim)
@@ -196,20 +198,21 @@ class ReleasedNetwork(nn.Module):
         answered = [torch.cat(answers[2 * n : 2 * n + 2], dim=-1) for n in range(len(NAMES))]  # (batch, time, 2 * dim)
         remembered = run_together([self.memory[name] for name in SOURCES], answered, last_step=True)
         last_steps = dict(zip(SOURCES, remembered, strict=True))
-        of_private = {name: self.private_heads[name](last_steps[name]) for name in NAMES}
+        of_private = {name: self.private_heads[name](last_steps[name]) for name in judged}
 
         parts = [(last_steps[name], self.gates[name](last_steps[name])) for name in NAMES]
         parts.append((joint, self.joint_gate(joint)))
         replace = self.config.gates_replace
         fused = torch.cat([gate.sigmoid() if replace else gate.sigmoid() * x for x, gate in parts], dim=-1)
+        output = self.fusion(fused)[0]
         return ReleasedOutput(
-            output=self.fusion(fused)[0],
-            joint_logits=self.joint_head(joint)[0],
-            shared_logits={name: of_shared[name][0] for name in NAMES},
-            shared_features={name: of_shared[name][1] for name in NAMES},
-            private_logits={name: of_private[name][0] for name in NAMES},
-            private_features={name: of_private[name][2] for name in NAMES},
+            output=output,
+            joint_logits=self.joint_head(joint)[0] if judged else output,
+            shared_logits={name: of_shared[name][0] for name in judged},
+            shared_features={name: of_shared[name][1] for name in judged},
+            private_logits={name: of_private[name][0] for name in judged},
+            private_features={name: of_private[name][2] for name in judged},
             last_steps=last_steps,
-            aligned={name: self.aligning[name](flat[name]) for name in NAMES},
+            aligned={name: self.aligning[name](flat[name]) for name in judged},
             decoupled=decoupled,
         )

@@ -27,6 +27,7 @@ class ReleasedText(nn.Module):
 
     def __init__(self, content: Mapping[str, Any], steps: int) -> None:
         super().__init__()
+        self.content = dict(content)
         transformers = require_transformers(NEEDED_BY)
         self.model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**content))
         self.steps = steps

@@ -35,7 +35,8 @@ def masked_statistics(x: Tensor, mask: Tensor, kind: str) -> Tensor:
     units = centred / (deviation + SMALLEST)[:, None]
     row, column = torch.triu_indices(x.shape[2], x.shape[2], offset=1, device=x.device)
     correlation = (units.transpose(1, 2) @ units / length[:, None, None])[:, row, column]  # (batch, pair)
-    step = torch.arange(x.shape[1], device=x.device)
+    exact = torch.float64 if x.dtype == torch.float64 else torch.float32
+    step = torch.arange(x.shape[1], device=x.device, dtype=exact)
     swings = torch.arange(1, NUM_FREQUENCIES + 1, device=x.device)
     angle = 2 * torch.pi * step[:, None] * swings / length[:, None, None]  # (batch, time, frequency)
     parts = [torch.einsum("btd,btf->bdf", centred, wave) for wave in (angle.cos(), angle.sin())]

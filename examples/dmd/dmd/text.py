@@ -36,6 +36,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         super().__init__()
+        self.content = dict(content)
         transformers = require_transformers("text")
         self.encoder = _without_pooler(transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**content)))
 

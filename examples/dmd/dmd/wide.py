@@ -24,12 +24,16 @@ def wide_layers(
 
 
 def wide_predictions(
-    maps: nn.ModuleDict, norms: nn.ModuleDict, dropout: nn.Module, statistics: Mapping[str, Tensor], present: Tensor
+    maps: Mapping[str, nn.Module] | nn.ModuleDict,
+    norms: nn.ModuleDict,
+    dropout: nn.Module,
+    statistics: Mapping[str, Tensor],
+    present: Tensor,
 ) -> dict[str, dict[str, Tensor]]:
     """What is added, role -> modality -> (batch, num_outputs); an absent modality adds nothing.
 
     Args:
-        maps, norms: of :func:`wide_layers`.
+        maps, norms: of :func:`wide_layers`; of the maps, those of some roles will do.
         dropout: of the normalised statistics.
         statistics: modality -> (batch, statistics).
         present: (batch, modality), in the order of ``statistics``.

@@ -70,7 +70,7 @@ def load(data: str, *, task: str | None = None, metrics: str | None = None, seed
         return read_remote_shards(data, task=task, metrics=metrics)
     readers = {".pkl": read_mmsa, ".npz": read_ragged}
     path = Path(data)
-    if path.is_dir():
+    if data and path.is_dir():
         return read_shards(path, task=task, metrics=metrics)
     if path.suffix not in readers:
         wanted = "'smartwatch', 'synthetic', the path of a .pkl or .npz file or of a folder of shards, or its URL"

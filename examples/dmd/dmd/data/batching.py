@@ -46,8 +46,10 @@ def collate(split: Split, positions: list[int], num_steps: Mapping[str, int] | N
     positions = [0 if position == STAND_IN else position for position in positions]
     inputs: dict[str, Tensor] = {}
     masks: dict[str, Tensor] = {}
-    for name, arrays in split.inputs.items():
-        samples = [arrays[position] for position in positions]  # each is read once
+    # Read once, and sample by sample: what a file holds of a sample lies together.
+    read = [{name: arrays[position] for name, arrays in split.inputs.items()} for position in positions]
+    for name in split.inputs:
+        samples = [sample[name] for sample in read]
         lengths = np.array([len(sample) for sample in samples])
         steps, dim = max(1, lengths.max()) if num_steps is None else num_steps[name], samples[0].shape[1]
         padded = np.zeros((len(positions), steps, dim), np.float32)  # (batch, time, dim)

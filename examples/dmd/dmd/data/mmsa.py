@@ -16,6 +16,7 @@ from .recordings import (
     finite_float32,
     regression_labels,
     resolve_task,
+    texts,
     warn_replaced,
 )
 from .safe_pickle import load_pickle
@@ -68,18 +69,15 @@ def read_mmsa(path: Path, *, task: str | None = None, metrics: str | None = None
 
 def _regression_suite(content: dict[str, dict[str, Any]]) -> str:
     has_single_labels = any(f"regression_labels_{letter}" in content["train"] for letter in "TAV")
-    labels = [np.asarray(content[split].get("regression_labels", [])) for split in SPLITS]
+    labels = [
+        _array(f"split '{split}'", "regression_labels", content[split].get("regression_labels", [])) for split in SPLITS
+    ]
     is_narrow = all(part.dtype.kind in "iuf" and not (np.abs(part) > 1).any() for part in labels)
     return "sims" if has_single_labels and is_narrow else "mosi"
 
 
 def _read_split(where: str, entries: dict[str, Any], names: list[str], metrics: str, replaced: Counter[str]) -> Split:
-    entry = _entry(where, entries, "id")
-    if not isinstance(entry, list | tuple | np.ndarray) or np.ndim(entry) != 1:
-        raise ValueError(f"{where}, key 'id': must be a list of strings, got {entry!r:.60}")
-    ids = [str(sample_id) for sample_id in entry]
-    if not ids:
-        raise ValueError(f"{where} has no samples")
+    ids = _ids(where, _entry(where, entries, "id"))
     inputs: dict[str, list[np.ndarray]] = {}
     for name in names:
         key = MODALITIES[name]
@@ -90,6 +88,15 @@ def _read_split(where: str, entries: dict[str, Any], names: list[str], metrics: 
         del entries[key], features  # a file may be as large as the memory: what is read makes room
     labels = _labels(where, entries, len(ids), metrics)
     return Split(ids, inputs, labels, _tokens(where, entries, len(ids), inputs.get("language")))
+
+
+def _ids(where: str, entry: Any) -> list[str]:
+    if not isinstance(entry, list | tuple | np.ndarray) or (isinstance(entry, np.ndarray) and entry.ndim != 1):
+        kind = f"shape {entry.shape}" if isinstance(entry, np.ndarray) else type(entry).__name__
+        raise ValueError(f"{where}, key 'id': must be a list of strings, got {kind}")
+    if len(entry) == 0:
+        raise ValueError(f"{where} has no samples")
+    return texts(f"{where}, key 'id'", entry)
 
 
 def _lengths(where: str, entries: dict[str, Any], key: str, features: np.ndarray) -> np.ndarray:
@@ -145,6 +152,25 @@ def _labels(where: str, entries: dict[str, Any], num_samples: int, metrics: str)
     return labels.astype(np.int64)
 
 
+def _array(where: str, key: str, entry: Any) -> np.ndarray:
+    """An entry as an array; of strings, a list would become as wide as the longest, times their number."""
+    if isinstance(entry, list | tuple) and (kind := _not_numbers(entry)):
+        raise ValueError(f"{where}, key '{key}': must hold numbers, got {kind}")
+    try:
+        return np.asarray(entry)
+    except ValueError as error:
+        raise ValueError(f"{where}, key '{key}': must be one array, got rows of different shapes") from error
+
+
+def _not_numbers(entry: Any) -> str:
+    """What a list holds, however deep, that is neither a number nor an array of them; empty if it holds none."""
+    if isinstance(entry, list | tuple):
+        return next((kind for part in entry if (kind := _not_numbers(part))), "")
+    if isinstance(entry, np.ndarray):
+        return "" if entry.dtype.kind in "biuf" else f"dtype {entry.dtype}"
+    return "" if isinstance(entry, bool | int | float | np.number | np.bool_) else f"a {type(entry).__name__}"
+
+
 def _entry(where: str, entries: dict[str, Any], key: str) -> Any:
     if key not in entries:
         raise ValueError(f"{where} lacks the key '{key}'")
@@ -154,10 +180,7 @@ def _entry(where: str, entries: dict[str, Any], key: str) -> Any:
 def _numbers(where: str, entries: dict[str, Any], key: str, shape: tuple[int | str, ...]) -> np.ndarray:
     """An entry as an array of this shape; a word stands for any size from 1 on."""
     entry = _entry(where, entries, key)
-    try:
-        array = np.asarray(entry)
-    except ValueError as error:
-        raise ValueError(f"{where}, key '{key}': must be one array, got rows of different shapes") from error
+    array = _array(where, key, entry)
     fits = array.ndim == len(shape) and all(
         size > 0 if isinstance(wanted, str) else size == wanted for size, wanted in zip(array.shape, shape, strict=True)
     )

@@ -1,6 +1,5 @@
 """Sequences of any length in one `.npz` (UTD-MHAD's layout): all steps in a row, and where each recording begins."""
 
-import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from .recordings import (
     finite_float32,
     regression_labels,
     resolve_task,
+    texts,
     warn_replaced,
 )
+from .safe_npz import read_arrays
 
 
 def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = None) -> Recordings:
@@ -51,7 +52,7 @@ def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = No
     else:
         labels, classes = _class_labels(path, arrays)
     num_samples = len(labels)
-    ids = _column(path, arrays, "ids", "U", num_samples) if "ids" in arrays else np.arange(num_samples).astype(str)
+    ids = _texts(path, arrays, "ids", num_samples) if "ids" in arrays else [str(i) for i in range(num_samples)]
     split_of = _split_of(path, arrays, num_samples)
     replaced: dict[str, int] = {}
     inputs = {name: _sequences(path, arrays, name, num_samples, replaced) for name in names}
@@ -61,27 +62,12 @@ def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = No
         if len(chosen) == 0:
             raise ValueError(f"{path}: split '{split}' has no samples")
         splits[split] = Split(
-            [str(ids[i]) for i in chosen],
+            [ids[i] for i in chosen],
             {name: [sequences[i] for i in chosen] for name, sequences in inputs.items()},
             labels[chosen],
         )
     warn_replaced(path, replaced)
     return Recordings(splits, task, metrics, classes, LABEL_RANGES[metrics], str(path), checksum.result())
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz`; arrays of objects are refused.
-
-    Raises:
-        ValueError: the file is damaged, is no `.npz`, or holds objects.
-    """
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: cannot be read as .npz: it is no such archive, or is damaged")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except Exception as error:  # zipfile, zlib and numpy each have their own errors for a damaged file
-        raise ValueError(f"{path}: cannot be read as .npz: {str(error) or type(error).__name__}") from error
 
 
 def _column(path: Path, arrays: dict[str, np.ndarray], key: str, kinds: str, size: int | None = None) -> np.ndarray:
@@ -97,6 +83,10 @@ def _column(path: Path, arrays: dict[str, np.ndarray], key: str, kinds: str, siz
     return column
 
 
+def _texts(path: Path, arrays: dict[str, np.ndarray], key: str, size: int | None = None) -> list[str]:
+    return texts(f"{path}, key '{key}'", _column(path, arrays, key, "U", size).tolist())
+
+
 def _class_labels(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
     action = _column(path, arrays, "action", "iu").astype(np.int64)
     is_labelled = action != UNLABELLED
@@ -105,7 +95,7 @@ def _class_labels(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray
         labels = np.full(len(action), UNLABELLED, np.int64)
         labels[is_labelled] = numbers
         return labels, tuple(str(value) for value in values)
-    classes = tuple(_column(path, arrays, "classes", "U").tolist())
+    classes = tuple(_texts(path, arrays, "classes"))
     is_wrong = is_labelled & ((action < 0) | (action >= len(classes)))
     if is_wrong.any():
         raise ValueError(f"{path}, key 'action': must lie in 0 to {len(classes) - 1}, got {action[is_wrong][0]}")
@@ -115,9 +105,11 @@ def _class_labels(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray
 def _split_of(path: Path, arrays: dict[str, np.ndarray], num_samples: int) -> np.ndarray:
     if "split" in arrays:
         split_of = _column(path, arrays, "split", "U", num_samples)
-        unknown = sorted(set(split_of.tolist()) - set(SPLITS))
-        if unknown:
-            raise ValueError(f"{path}, key 'split': must be 'train', 'valid' or 'test', got {unknown[0]!r}")
+        unknown = ~np.isin(split_of, SPLITS)
+        if unknown.any():
+            raise ValueError(
+                f"{path}, key 'split': must be 'train', 'valid' or 'test', got {split_of[unknown].tolist()[0]!r:.60}"
+            )
         return split_of
     subject = _column(path, arrays, "subject", "iu", num_samples)
     return np.where(subject % 2 == 0, "test", np.where(subject == 7, "valid", "train"))

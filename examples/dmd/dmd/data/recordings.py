@@ -13,6 +13,7 @@ import numpy as np
 from .sequences import width
 
 SPLITS = ("train", "valid", "test")
+LONGEST_TEXT = 1000  # letters of an id or of a class's name
 UNLABELLED = -100  # the class label that losses and metrics skip, as in torch.nn.functional.cross_entropy
 LABEL_RANGES: dict[str, tuple[float, float] | None] = {"mosi": (-3.0, 3.0), "sims": (-1.0, 1.0), "accuracy": None}
 
@@ -109,6 +110,24 @@ def regression_labels(where: str, labels: np.ndarray, metrics: str) -> np.ndarra
             f"{where}: labels must lie in [{low:g}, {high:g}] (metrics '{metrics}'), got {labels[is_outside][0]:g}"
         )
     return labels.astype(np.float32)
+
+
+def texts(where: str, entries: Iterable[Any]) -> list[str]:
+    """Ids or names of classes as text that files and messages can hold.
+
+    Raises:
+        ValueError: an entry is no text or number, is longer than `LONGEST_TEXT`, or is text that cannot be written.
+    """
+    found: list[str] = []
+    for position, entry in enumerate(entries):
+        if not isinstance(entry, str | bytes | int | float | np.generic):
+            raise ValueError(f"{where}: must be a list of strings, got a {type(entry).__name__} at position {position}")
+        text = str(entry)[: LONGEST_TEXT + 1]
+        if len(text) > LONGEST_TEXT or any("\ud800" <= letter <= "\udfff" for letter in text):
+            wanted = f"text of at most {LONGEST_TEXT} letters that can be written"
+            raise ValueError(f"{where}: must be {wanted}, got something else at position {position}")
+        found.append(text)
+    return found
 
 
 def finite_float32(features: np.ndarray) -> tuple[np.ndarray, int]:
