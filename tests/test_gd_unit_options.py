@@ -182,6 +182,17 @@ def test_temperature_sharpens():
     assert (flat < 0.2).all()
 
 
+@pytest.mark.parametrize("scorer", ["linear", "mlp"])
+def test_a_scorer_with_a_hook_is_called_as_a_whole(scorer):
+    unit, given, seen = make(scorer=scorer), inputs(), []
+    wanted = unit(*given).weights
+    layers = [each for each in unit.scorer.edge_score.modules() if isinstance(each, nn.Linear)]
+    for layer in layers:
+        layer.register_forward_hook(lambda layer, *_: seen.append(layer))
+    torch.testing.assert_close(unit(*given).weights, wanted)
+    assert seen == layers
+
+
 @pytest.mark.parametrize("scorer", ["linear", "mlp", "free", "module"])
 def test_reset_parameters_draws_anew(scorer):
     unit = make(scorer=nn.Bilinear(6, 6, 1) if scorer == "module" else scorer)

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gdkit.functional as GF
@@ -70,6 +70,7 @@ DISTANCES = [("l1", None), ("l2", "l2"), ("cosine", "cosine"), ("kl", "l1"), ("k
 
 @pytest.mark.parametrize(("distance", "feature_distance"), DISTANCES)
 @pytest.mark.parametrize("scorer", ["linear", "mlp", "free", "agreement", None, "module"])
+@settings(max_examples=10)
 @given(data=st.data())
 def test_distillation(scorer, distance, feature_distance, data):
     batch, dtype = data.draw(st.integers(1, 3)), data.draw(DTYPE)

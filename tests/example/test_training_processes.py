@@ -82,15 +82,16 @@ def test_two_processes_train_as_one_does_and_one_of_them_writes(folder):
     assert len(ids) == len(set(ids)) == sum(RECORDINGS.sizes[split] for split in ("valid", "test"))
     first, second = (json.loads(Path(f"{folder}-{rank}.json").read_text()) for rank in range(2))
     assert any("model.safetensors" in path for path in first)
-    assert second == []
+    assert all(each.startswith("os.mkdir") for each in second)  # it makes sure that the folder is there
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_job_and_one_process_goes_on(folder):
     ended = torchrun(folder, "killed!")
     assert ended.returncode != 0
     told = [line for line in ended.stderr.splitlines() if "go on with: python examples/dmd/train.py --resume" in line]
     assert len(told) == 1, ended.stderr
-    assert "in main\n" not in ended.stderr.replace("distributed/run.py", "")  # no traceback but of torchrun
+    assert 'train.py", line' not in ended.stderr  # no traceback but torchrun's own
     assert not (folder / "killed" / "results.json").exists()
     run(folder, "killed+", 1)
     assert_same_run(folder / "killed", folder / "alone")

@@ -1,8 +1,8 @@
 """What each process of test_training_processes.py does: `train.py` on small data, under a watch.
 
-`torchrun --nproc_per_node 2 trained_processes.py FOLDER TASK...` with tasks `NAME`, trained from the start, `NAME+`, gone
-on with, and `NAME!`, in which the second process kills itself after some steps. What each process opens for writing
-under FOLDER is in FOLDER-rank.json.
+`torchrun --nproc_per_node 2 trained_processes.py FOLDER TASK...` with tasks `NAME`, trained from the start, `NAME+`,
+gone on with, and `NAME!`, in which the second process kills itself after some steps. What each process opens for
+writing under FOLDER is in FOLDER-rank.json.
 """
 
 import json
@@ -17,8 +17,8 @@ from dmd.finite import FiniteWatch
 
 from tests.example.small_runs import STEPS
 
-GLOBAL_BATCH, EPOCHS = 10, 3
-# The last batch of an epoch has one sample, so that one of two processes has none; validation and test divide by nothing.
+GLOBAL_BATCH, EPOCHS = 10, 2
+# The last batch of an epoch has one sample, so that one of two processes has none. No batch divides the other splits.
 RECORDINGS = synthetic((41, 17, 13), steps=STEPS, absent=0.1, unlabelled=0.1, seed=1)
 OPTIONS = {
     "data": "synthetic",

@@ -54,7 +54,8 @@ class RunConfig:
         graph: on CUDA, replay each training step as one CUDA graph; every batch is then padded to the longest sample of
             the split. Where that cannot be, training says why, and goes on without.
         global_losses: with several processes, every loss sees the samples of all of them, at the price of a gather of
-            what the losses read in each step; else each process has the losses of its own samples.
+            what the losses read in each step, for which the host waits on CUDA too; else each process has the losses of
+            its own samples. See docs/distributed.md.
         pictures: draw the pictures of the finished run.
         model: size and parts of the network.
         objective: weights of the losses.

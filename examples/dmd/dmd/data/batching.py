@@ -109,7 +109,7 @@ def training_loader(
         num_processes=num_processes,
     )
     return DataLoader(
-        range(len(split)),  # pyright: ignore[reportArgumentType]  (any sequence is a map-style data set)
+        [*range(len(split)), STAND_IN],  # so that position -1 of it is the stand-in, as of a mere range it is not
         batch_sampler=order,
         num_workers=num_workers,
         pin_memory=pin_memory,
