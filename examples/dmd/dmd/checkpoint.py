@@ -10,7 +10,6 @@ Every file appears whole or not at all. A run folder holds::
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import warnings
@@ -27,9 +26,11 @@ from torch import nn
 from .baselines import Baseline, BaselineTask
 from .config import RunConfig, flat_fields, make_config
 from .data import Recordings, load, only
+from .foreign import check_described, check_fits, local_data
 from .model import DMD
 from .released_objective import ReleasedTask
 from .report import write_json
+from .safe_config import read_json
 from .task import DMDTask
 from .text import TextEncoder, with_text
 
@@ -85,14 +86,13 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.json")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         fields, described = content["config"], content["data"]
-        wanted = {"dims", "task", "metrics", "classes", "sha256"}
-        if missing := sorted(wanted - set(described)):
-            raise KeyError(missing[0])
+        check_described(described)
+        return make_config(fields), described
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a run's configuration: {type(error).__name__}: {error}") from error
-    return make_config(fields), described
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path} is not a run's configuration: {type(error).__name__}: {reason}") from error
 
 
 def check_same_run(
@@ -155,9 +155,10 @@ def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask | R
         ValueError: a file is damaged, or the data has other modalities or widths than the network.
     """
     config, described = read_config(folder)
+    check_fits(folder / "model.safetensors", config, described, build_task)
     task = build_task(config, described)
     load_weights(folder / "model.safetensors", task)
-    recordings = load(data or config.data, task=described["task"], metrics=described["metrics"])
+    recordings = load(data or local_data(config), task=described["task"], metrics=described["metrics"])
     recordings = with_text(recordings, config, described.get("encoder"))
     recordings = only(recordings, config.modalities)
     if dict(recordings.dims) != described["dims"]:
