@@ -6,7 +6,6 @@ What going on with a run needs besides is in :mod:`dmd.training_state`.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Container, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +19,11 @@ from .baselines import Baseline, BaselineTask
 from .config import RunConfig, flat_fields, make_config
 from .data import Recordings, load, only
 from .durable import replacing
+from .foreign import check_described, check_fits, local_data
 from .model import DMD
 from .released_objective import ReleasedTask
 from .report import write_json
+from .safe_config import read_json
 from .task import DMDTask
 from .text import TextEncoder, with_text
 from .training_state import checkpoints_of
@@ -70,8 +71,10 @@ def write_config(folder: Path, config: RunConfig, described: Mapping[str, Any], 
 
 def saved_processes(folder: Path) -> int:
     """How many processes train the run in a folder with a config.json."""
-    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return int(content.get("processes", 1))
+    processes = read_json(folder / "config.json").get("processes", 1)
+    if not isinstance(processes, int) or processes < 1:
+        raise ValueError(f"{folder / 'config.json'}: processes must be a number from 1, got {str(processes)[:60]!r}")
+    return processes
 
 
 def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
@@ -85,14 +88,13 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.json")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         fields, described = content["config"], content["data"]
-        wanted = {"dims", "task", "metrics", "classes", "sha256"}
-        if missing := sorted(wanted - set(described)):
-            raise KeyError(missing[0])
+        check_described(described)
+        return make_config(fields), described
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a run's configuration: {type(error).__name__}: {error}") from error
-    return make_config(fields), described
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path} is not a run's configuration: {type(error).__name__}: {reason}") from error
 
 
 def check_same_run(
@@ -154,9 +156,10 @@ def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask | R
         ValueError: a file is damaged, or the data has other modalities or widths than the network.
     """
     config, described = read_config(folder)
+    check_fits(folder / "model.safetensors", config, described, build_task)
     task = build_task(config, described)
     load_weights(folder / "model.safetensors", task)
-    recordings = load(data or config.data, task=described["task"], metrics=described["metrics"])
+    recordings = load(data or local_data(config), task=described["task"], metrics=described["metrics"])
     recordings = with_text(recordings, config, described.get("encoder"))
     recordings = only(recordings, config.modalities)
     if dict(recordings.dims) != described["dims"]:

@@ -20,15 +20,22 @@ def one_line_errors() -> Iterator[None]:
     """
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"warning: {printable(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
         try:
             yield
-        except (ValueError, TypeError, OSError, jsonargparse.ArgumentError) as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        except (ValueError, TypeError, OSError, RecursionError, MemoryError, jsonargparse.ArgumentError) as error:
+            print(f"error: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
             raise SystemExit(2) from None
+
+
+def printable(text: str, most: int = 2000) -> str:
+    """One line that a terminal only shows: names in a file from elsewhere may hold codes that it would obey."""
+    line = " ".join(text[: 4 * most].split())
+    line = line if len(line) <= most else f"{line[:most]}..."
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def with_underscores(arguments: list[str]) -> list[str]:

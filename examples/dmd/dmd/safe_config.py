@@ -33,7 +33,7 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is larger than {LARGEST} bytes, too large for a configuration")
     try:
         value = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
-        check_plain(value)
+        _check_depth(value)
     except RecursionError:
         raise ValueError(f"{path}: is nested deeper than {DEEPEST}") from None
     except ValueError as error:
@@ -72,14 +72,22 @@ def check_plain(value: Any, where: str = "", depth: int = 0) -> None:
     Raises:
         ValueError: saying where.
     """
-    if depth > DEEPEST:
-        raise ValueError(f"is nested deeper than {DEEPEST}")
+    if depth == 0:
+        _check_depth(value)
     for name, item in _items(value):
-        if name in REFUSED:
-            raise ValueError(f"{where}{name} is refused: a configuration names no class and no further file")
-        if name in GROUPS and not isinstance(item, Mapping):
+        parts = (name or "").replace("+", "").split(".")  # nested options may be spelled model.dim
+        if not set(parts).isdisjoint(REFUSED):
+            raise ValueError(f"{where}{name[:60]} is refused: a configuration names no class and no further file")
+        if parts[-1] in GROUPS and not isinstance(item, Mapping):
             raise ValueError(f"{where}{name} must hold options, got {str(item)[:60]!r}")
         check_plain(item, f"{where}{name[:60]}." if name is not None else where, depth + 1)
+
+
+def _check_depth(value: Any, depth: int = 0) -> None:
+    if depth > DEEPEST:
+        raise ValueError(f"is nested deeper than {DEEPEST}")
+    for _, item in _items(value):
+        _check_depth(item, depth + 1)
 
 
 def _items(value: Any) -> Iterator[tuple[str | None, Any]]:

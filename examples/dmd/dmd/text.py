@@ -18,6 +18,7 @@ from tqdm import tqdm
 from .data import Batch, Recordings, Split
 from .data.recordings import arrays_sha256
 from .data.sequences import step_counts
+from .foreign import check_encoder_folder
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -89,7 +90,7 @@ def with_text(recordings: Recordings, config: RunConfig, saved: Mapping[str, Any
     if config.text == "finetune" and saved is not None:
         described = dict(saved)
     else:
-        encoder, described = load_encoder(config.text_encoder)
+        encoder, described = load_encoder(config.text_encoder, may_download=saved is None)
         if saved is not None and described != saved:
             raise ValueError(f"text_encoder '{config.text_encoder}' is not the one that the run was trained with")
     _check_tokens(recordings, config.text_encoder, described["config"])
@@ -111,10 +112,15 @@ def _with_language(split: Split, text: Sequence[np.ndarray]) -> Split:
     return replace(split, inputs={"language": text, **others})
 
 
-def load_encoder(name: str) -> tuple[nn.Module, dict[str, Any]]:
+def load_encoder(name: str, *, may_download: bool = True) -> tuple[nn.Module, dict[str, Any]]:
     """A pretrained encoder by path, Hugging Face name or "minilm", and what identifies it.
 
-    What lies on the disk is loaded without asking the network.
+    What lies on the disk is loaded without asking the network, from safetensors alone, and without code of its own.
+
+    Args:
+        name: path, name or "minilm".
+        may_download: a name that is not on the disk may be fetched; not where a run folder gives it, which may be
+            another's.
 
     Returns:
         The encoder in evaluation mode, and {"config": its configuration, "sha256": checksum of its weights}.
@@ -128,7 +134,7 @@ def load_encoder(name: str) -> tuple[nn.Module, dict[str, Any]]:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        encoder, report = _pretrained(transformers, source)
+        encoder, report = _pretrained(transformers, source, may_download)
     except Exception as error:  # transformers, tokenizers and safetensors each have their own kinds
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
         raise ValueError(f"text_encoder '{name}' cannot be loaded: {type(error).__name__}: {lines[0]}") from error
@@ -215,12 +221,15 @@ def _source(name: str) -> str:
     return name
 
 
-def _pretrained(transformers: Any, source: str) -> tuple[nn.Module, dict[str, Any]]:
+def _pretrained(transformers: Any, source: str, may_download: bool) -> tuple[nn.Module, dict[str, Any]]:
     options = {"output_loading_info": True, "trust_remote_code": False, "dtype": torch.float32}
+    options |= {"use_safetensors": True}
+    if (folder := Path(source)).is_dir():
+        check_encoder_folder(folder)
     try:
         return transformers.AutoModel.from_pretrained(source, local_files_only=True, **options)
     except OSError:
-        if Path(source).is_dir():
+        if folder.is_dir() or not may_download:
             raise
         return transformers.AutoModel.from_pretrained(source, **options)  # a name that was never downloaded
 

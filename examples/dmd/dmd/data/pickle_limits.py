@@ -44,10 +44,10 @@ def key_of(value: Any) -> Any:
 
 
 def number(value: int) -> int:
-    """A whole number that a machine word holds: printing longer ones takes for ever."""
-    if -(2**63) <= value < 2**64:
+    """A whole number of a moderate length: printing long ones takes for ever."""
+    if value.bit_length() <= 128:
         return value
-    raise UnpicklingError("a whole number of more than 64 bits is refused")
+    raise UnpicklingError("a whole number of more than 128 bits is refused")
 
 
 def with_real_letters(array: np.ndarray) -> np.ndarray:

@@ -1,0 +1,238 @@
+"""Files from strangers, through the commands: one line, exit status 2, nothing run, little memory, and soon.
+
+`python -m pytest tests/example/test_strangers.py -s` prints for each kind how many files were refused, with the longest
+time and the most memory beyond those of the process that had everything imported.
+"""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dmd.checkpoint import build_task, describe, save_weights, write_config
+from dmd.data import load
+from dmd.data.safe_pickle import load_object_npy
+from dmd.safe_checkpoint import load_state_dict
+
+from tests.example.small_runs import CONFIG, MODEL
+from tests.example.strangers import archives, pickles, settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Runs a command in a fork of a process that has imported it; on Linux."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs /proc and fork")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "HF_HUB_OFFLINE": "0"}
+    paths = [str(ROOT), str(ROOT / "examples" / "dmd"), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.example.strangers.server"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    )
+    assert json.loads(process.stdout.readline()) == {"ready": True}
+
+    def run(cwd, *arguments):
+        process.stdin.write(json.dumps({"argv": [*map(str, arguments)], "cwd": str(cwd)}) + "\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+
+    yield run
+    process.stdin.close()
+    process.wait(timeout=30)
+
+
+@pytest.fixture
+def canary(tmp_path):
+    """A file that appears if something from a stranger has run."""
+    return tmp_path / "canary"
+
+
+@pytest.fixture
+def module(tmp_path, canary, monkeypatch):
+    """A module that shows when it is imported, in the folder that the commands run in."""
+    name = f"stranger_{uuid.uuid4().hex[:8]}"
+    (tmp_path / f"{name}.py").write_text(f"open({str(canary)!r}, 'w')\nclass Thing: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A run with drawn weights, and the file that it reads."""
+    data = tmp_path / "good.pkl"
+    data.write_bytes(pickle.dumps(pickles.good(), protocol=4))
+    recordings = load(str(data))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = type(CONFIG)(data=str(data), out=str(folder), device="cpu", model=MODEL)
+    write_config(folder, config, describe(recordings))
+    save_weights(folder / "model.safetensors", build_task(config, describe(recordings)))
+    return folder
+
+
+@pytest.fixture
+def refuses(server, tmp_path, canary, capsys):
+    """Checks that each case is refused as it must be, and says how all went."""
+
+    def check(kind, cases, command):
+        problems, slow, seconds, megabytes = [], [], 0.0, 0.0
+        for name, (content, message) in cases.items():
+            got = server(tmp_path, *command(content))
+            said = got["stderr"]
+            is_line = said.startswith("error: ") and said.count("\n") == 1 and said.endswith("\n")
+            is_right = got["status"] == 2 and is_line and re.search(message, said)
+            if not is_right or canary.exists() or got["megabytes"] > MEGABYTES:
+                problems.append(
+                    f"{name}: {got['status']}, {got['megabytes']:.0f} MB, {said[-400:]!r}, want {message!r}"
+                )
+            canary.unlink(missing_ok=True)
+            seconds, megabytes = max(seconds, got["seconds"]), max(megabytes, got["megabytes"])
+        print(sorted(slow)[-8:])
+        with capsys.disabled():
+            print(sorted(slow)[-5:])
+            refused = f"{len(cases) - len(problems)} of {len(cases)}"
+            print(f"\n{kind}: {refused} refused; at most {seconds:.2f} s and {megabytes:.0f} MB")
+        assert not problems, "\n" + "\n".join(problems)
+
+    return check
+
+
+def written(path):
+    """A function that writes a case's bytes there, and returns the arguments of train.py."""
+
+    def command(content):
+        path.write_bytes(content)
+        return "train", "--data", path, "--out", path.parent / "out", "--device", "cpu"
+
+    return command
+
+
+def test_pickles_that_would_run_something(refuses, tmp_path, canary):
+    refuses("pickles that call", pickles.executing(canary), written(tmp_path / "bad.pkl"))
+
+
+def test_pickles_that_are_broken(refuses, tmp_path):
+    refuses("broken pickles", pickles.broken(), written(tmp_path / "bad.pkl"))
+
+
+def test_pickles_that_are_odd_but_honest_load(tmp_path):
+    wanted = pickles.good()["train"]
+    for name, content in pickles.honest().items():
+        (tmp_path / "odd.pkl").write_bytes(content)
+        split = load(str(tmp_path / "odd.pkl")).splits["train"]
+        assert split.ids == wanted["id"], name
+        for ours, key in (("language", "text"), ("vision", "vision"), ("acoustic", "audio")):
+            np.testing.assert_array_equal(np.stack(split.inputs[ours]), wanted[key], err_msg=name)
+
+
+def test_archives(refuses, tmp_path, canary):
+    refuses("archives", archives.archives(canary), written(tmp_path / "bad.npz"))
+    (tmp_path / "good.npz").write_bytes(archives.npz())
+    assert load(str(tmp_path / "good.npz")).sizes == {"train": 2, "valid": 2, "test": 2}
+
+
+def test_published_checkpoints(refuses, tmp_path, canary):
+    def command(content):
+        (tmp_path / "bad.pth").write_bytes(content)
+        return "import_released", tmp_path / "bad.pth", tmp_path / "imported"
+
+    refuses("published checkpoints", archives.checkpoints(canary), command)
+    for is_new in (True, False):
+        state = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.nn.Parameter(torch.ones(2, dtype=torch.float16))}
+        torch.save(state, tmp_path / "good.pth", _use_new_zipfile_serialization=is_new)
+        loaded = load_state_dict(tmp_path / "good.pth")
+        assert loaded.keys() == state.keys()
+        assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_configurations(refuses, tmp_path, canary, module):
+    (tmp_path / "good.yaml").write_text("dim: 8\n")
+
+    def command(content):
+        (tmp_path / "bad.yaml").write_text(content)
+        return "train", "--config", tmp_path / "bad.yaml", "--out", tmp_path / "out"
+
+    refuses("configurations", settings.yamls(canary, module), command)
+
+
+def test_run_folders(refuses, server, tmp_path, run_folder, module):
+    bad = tmp_path / "bad"
+
+    def command(files):
+        shutil.rmtree(bad, ignore_errors=True)
+        shutil.copytree(run_folder, bad)
+        for name, content in files.items():
+            (bad / name).write_bytes(content)
+        return "evaluate", bad, "--device", "cpu"
+
+    good = json.loads((run_folder / "config.json").read_text())
+    refuses("run folders", settings.runs(good, module), command)
+    assert server(tmp_path, "evaluate", run_folder, "--device", "cpu")["status"] == 0
+
+
+def test_a_bad_file_for_a_good_run(refuses, server, tmp_path, run_folder, canary):
+    some = dict(list(pickles.executing(canary).items())[::4] + list(pickles.broken().items())[::8])
+
+    def command(content):
+        (tmp_path / "bad.pkl").write_bytes(content)
+        return "predict", run_folder, tmp_path / "bad.pkl", "--out", tmp_path / "predictions.csv", "--device", "cpu"
+
+    refuses("files to predict", some, command)
+    arguments = ("--out", tmp_path / "predictions.csv", "--device", "cpu")
+    assert server(tmp_path, "predict", run_folder, tmp_path / "good.pkl", *arguments)["status"] == 0
+
+
+def test_text_encoders(refuses, tmp_path, canary, module):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    transformers.BertModel(transformers.BertConfig(intermediate_size=8, **sizes)).save_pretrained(tmp_path / "good")
+    tokens = np.ones((3, 3, 4), np.float32)
+    content = {name: split | {"text_bert": tokens} for name, split in pickles.good().items()}
+    (tmp_path / "good.pkl").write_bytes(pickle.dumps(content, protocol=4))
+    folder = tmp_path / "encoder"
+
+    def command(change):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "good", folder)
+        change()
+        data = ("--data", tmp_path / "good.pkl", "--out", tmp_path / "out", "--device", "cpu")
+        return "train", *data, "--text", "frozen", "--text_encoder", folder
+
+    refuses("text encoders", settings.encoders(folder, canary, module), command)
+
+
+def test_arrays_of_objects_load_without_their_pickle_running(tmp_path, canary):
+    path = tmp_path / "objects.npy"
+    content = {"X": [np.ones((2, 3)), np.zeros((4, 3))], "y": np.arange(2), "names": ["a", "b"]}
+    np.save(path, np.array(content, dtype=object), allow_pickle=True)
+    loaded = load_object_npy(path)
+    assert loaded.keys() == content.keys()
+    np.testing.assert_array_equal(loaded["X"][1], content["X"][1])
+    nested = np.empty(2, object)
+    nested[:] = [np.arange(3), "text"]
+    np.save(path, nested, allow_pickle=True)
+    np.testing.assert_array_equal(load_object_npy(path)[0], np.arange(3))
+    for value in (pickles.Calls(os.system, f"touch {canary}"), pickles.Calls(eval, "1")):
+        np.save(path, np.array({"X": value}, dtype=object), allow_pickle=True)
+        with pytest.raises(ValueError, match=r"objects\.npy: cannot be read .*refused to load"):
+            load_object_npy(path)
+    assert not canary.exists()
+    for content in (b"", b"\x93NUMPY\x01\x00", archives.header("(" * 9000), archives.declared((2,))):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"objects\.npy"):
+            load_object_npy(path)
