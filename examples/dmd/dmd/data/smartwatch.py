@@ -6,6 +6,7 @@ import numpy as np
 
 from .recordings import Recordings, Split, file_sha256, require_classification
 from .safe_npz import read_arrays
+from .safe_pickle import load_object_npy
 
 PATH = Path(__file__).resolve().parents[2] / "assets" / "smartwatch.npz"
 # Fixed by number before any model was trained: nobody's recordings are in two splits.
@@ -59,8 +60,7 @@ def read_seglearn(source: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the file holds something else.
     """
-    # The package is the user's own installation, so its pickle is trusted as its code is.
-    data = np.load(source, allow_pickle=True).item()
+    data = load_object_npy(source)
     if not isinstance(data, dict) or not {"X", "y", "y_labels", "subject"} <= data.keys():
         raise ValueError(f"{source} must hold a dict with the keys X, y, y_labels and subject")
     halved = [steps[: len(steps) // 2 * 2].reshape(-1, 2, 6).mean(axis=1) for steps in data["X"]]  # (time, 6)
