@@ -1,5 +1,7 @@
 """What holds for every test: the same numbers in every run, one thread, and a moderate number of drawn examples."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import settings
@@ -12,3 +14,12 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate():
+    """Each test may choose device and precision: accelerate keeps the first choice of a process."""
+    yield
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+        state.GradientState._reset_state()
