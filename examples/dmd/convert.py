@@ -11,17 +11,16 @@ python convert.py smartwatch WATCH_DATASET.npy OUT.npz
 
 import argparse
 import csv
-import pickle
 import sys
 from pathlib import Path
 
 import numpy as np
+from dmd.data.safe_pickle import load_object_npy
 
 
 def convert_smartwatch(source: Path, target: Path) -> None:
     """50 Hz float64 -> 25 Hz int16: pairs of steps are averaged, which also damps what 25 Hz cannot hold."""
-    # The package is the user's own installation, so its pickle is trusted as its code is.
-    data = np.load(source, allow_pickle=True).item()
+    data = load_object_npy(source)
     if not isinstance(data, dict) or not {"X", "y", "y_labels", "subject"} <= data.keys():
         raise ValueError(f"{source} must hold a dict with the keys X, y, y_labels and subject")
     halved = [steps[: len(steps) // 2 * 2].reshape(-1, 2, 6).mean(axis=1) for steps in data["X"]]  # (time, 6)
@@ -99,7 +98,7 @@ def main() -> int:
         parser.error(f"the target must be an .npz file, got {arguments.target}")
     try:
         {"folder": convert_folder, "smartwatch": convert_smartwatch}[arguments.form](arguments.source, arguments.target)
-    except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, ValueError, TypeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"wrote {arguments.target}")
