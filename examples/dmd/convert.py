@@ -15,7 +15,6 @@ RECORDINGS holds samples.csv with the columns id, split (train, valid or test) a
 """
 
 import argparse
-import pickle
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -90,7 +89,7 @@ def main(given: list[str]) -> int:
             print(f"{arguments.verify}: {verify_shards(arguments.verify)} shards are as they were written")
             return 0
         convert(arguments.source, arguments.target, arguments)
-    except (OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, ValueError, TypeError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,8 +1,8 @@
 """A process that has imported every command, and runs each request in a fork of itself: start-up is paid once.
 
-A line of JSON comes in: {"argv": [...], "cwd": ...}. One goes out: {"status", "stderr", "seconds", "megabytes"}. The fork
-cannot have more than `MEGABYTES` of memory beyond what it began with, used or not; "megabytes" is how far its resident
-memory grew, code that it was the first to use included.
+A line of JSON comes in: {"argv": [...], "cwd": ...}. One goes out: {"status", "stderr", "seconds", "megabytes"}. The
+fork cannot have more than `MEGABYTES` of memory beyond what it began with, used or not; "megabytes" is how far its
+resident memory grew, code that it was the first to use included.
 """
 
 import json

@@ -9,6 +9,7 @@ import torch
 
 from tests.example.strangers.pickles import Calls
 
+DAMAGED = "damaged|another config"
 YAML_PLAIN = "plain values|constructor"
 
 
@@ -131,21 +132,27 @@ def runs(good, module):
         "encoder of a billion layers": (encoder(num_hidden_layers=10**9), "num_hidden_layers must be at most"),
         "encoder of no kind": (encoder(model_type="evil"), "."),
         "encoder of text": (config("data", "encoder", value="x"), "data.encoder must hold"),
-        "header length of 2**63": (weights(struct.pack("<Q", 2**63) + b"{}"), "damaged"),
-        "header length of 2**40": (weights(struct.pack("<Q", 2**40) + b"{}"), "damaged"),
-        "header that is no JSON": (weights(safetensors(b"\xff" * 20)), "damaged"),
-        "header nested 100,000 deep": (weights(safetensors(b"[" * 100_000)), "damaged"),
-        "offsets that overlap": (weights(safetensors({"a": one, "b": one}, bytes(16))), "damaged"),
+        "header length of 2**63": (weights(struct.pack("<Q", 2**63) + b"{}"), DAMAGED),
+        "header length of 2**40": (weights(struct.pack("<Q", 2**40) + b"{}"), DAMAGED),
+        "header that is no JSON": (weights(safetensors(b"\xff" * 20)), DAMAGED),
+        "header nested 100,000 deep": (weights(safetensors(b"[" * 100_000)), DAMAGED),
+        "offsets that overlap": (weights(safetensors({"a": one, "b": one}, bytes(16))), DAMAGED),
         "offsets beyond the file": (
             weights(safetensors({"a": far}, bytes(16))),
-            "damaged",
+            DAMAGED,
         ),
-        "offsets that fall": (weights(safetensors({"a": one | {"data_offsets": [16, 0]}}, bytes(16))), "damaged"),
-        "shape of 2**60": (weights(safetensors({"a": one | {"shape": [2**60]}}, bytes(16))), "damaged"),
-        "shape that overflows": (weights(safetensors({"a": one | {"shape": [2**40, 2**40]}}, bytes(16))), "damaged"),
-        "weights cut short": (weights(b"\x10"), "damaged|another config"),
-        "no weights": (weights(b""), "damaged|another config"),
-        "weights as a pickle": (weights(b"\x80\x04cos\nsystem\n."), "damaged|another config"),
+        "offsets that fall": (
+            weights(safetensors({"a": one | {"data_offsets": [16, 0]}}, bytes(16))),
+            DAMAGED,
+        ),
+        "shape of 2**60": (weights(safetensors({"a": one | {"shape": [2**60]}}, bytes(16))), DAMAGED),
+        "shape that overflows": (
+            weights(safetensors({"a": one | {"shape": [2**40, 2**40]}}, bytes(16))),
+            DAMAGED,
+        ),
+        "weights cut short": (weights(b"\x10"), DAMAGED),
+        "no weights": (weights(b""), DAMAGED),
+        "weights as a pickle": (weights(b"\x80\x04cos\nsystem\n."), DAMAGED),
         "another network's": (weights(safetensors({"a": one}, bytes(16))), "another config"),
     }
 
