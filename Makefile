@@ -1,6 +1,7 @@
 # make train   trains the DMD example on the recordings that ship with the project
 # make test    runs every test
 # make lint | docs | clean
+# make lock    pins every package that an extra brings, in constraints.txt (ARGS=--upgrade: the newest)
 # Each makes .venv and installs what it needs the first time, and again only when pyproject.toml or constraints.txt
 # changes. Choose the interpreter with PYTHON=..., pass options on with ARGS="...".
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 REQUIREMENTS := pyproject.toml constraints.txt
 
-.PHONY: train test lint docs clean
+.PHONY: train test lint docs lock clean
 
 train: .venv/.installed
 	$(BIN)/python examples/dmd/train.py --config examples/dmd/configs/smartwatch.yaml $(ARGS)
@@ -24,6 +25,9 @@ lint: .venv/.installed-dev
 
 docs: .venv/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+lock: | .venv/bin/python
+	$(BIN)/python .ci/lock.py $(ARGS)
 
 clean:
 	rm -rf .venv build dist docs/_build .pytest_cache .ruff_cache .hypothesis .benchmarks
