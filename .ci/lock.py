@@ -1,7 +1,7 @@
 """Write constraints.txt anew: every package that an extra of pyproject.toml brings, directly or not, with its version.
 
-`make lock` keeps the versions that are pinned already and pins what is new; `make lock ARGS=--upgrade` takes the newest.
-pip resolves, and installs nothing.
+`make lock` keeps the versions that are pinned already and pins what is new; `make lock ARGS=--upgrade` takes the
+newest. pip resolves, and installs nothing.
 """
 
 import argparse
@@ -17,7 +17,7 @@ HEADER = """\
 # The versions that the project is tested with: every package that pyproject.toml names, by its extra, and at the end
 # all that those bring along. Written by `make lock`; constraints install nothing, they only choose versions.
 # torch is pinned without a local tag, so that it matches the build that your package index offers (CPU or CUDA). What
-# only a CUDA build of it needs (nvidia-*, cuda-*) is left out: torch itself asks for the versions that it was built with.
+# only a CUDA build of it needs (nvidia-*, cuda-*) is left out: torch asks for the versions that it was built with.
 """
 COMMENTS = {"triton": "  # the one that the CUDA build of this torch asks for"}
 
