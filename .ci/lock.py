@@ -36,7 +36,7 @@ def resolve(extras: list[str], constraints: Path) -> dict[str, str]:
     """What pip would install for these extras."""
     asked = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
     asked += ["--constraint", str(constraints), "--editable", f"{ROOT}[{','.join(extras)}]"]
-    report = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)
+    report = json.loads(subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout)
     found = {normal(one["metadata"]["name"]): one["metadata"]["version"] for one in report["install"]}
     return {name: version.partition("+")[0] for name, version in found.items()}
 

@@ -72,8 +72,8 @@ def main(arguments: list[str]) -> None:
         runs = prepare_runs(config, seeds, recordings, resume=resume)
     with told(Path(config.out or "")):
         results = [finish(run) for run in runs]
-    if seeds and runs[0].accelerator.is_main_process:
-        print(f"\n{summarise(Path(config.out or ''), results)}")
+        if seeds and runs[0].accelerator.is_main_process:
+            print(f"\n{summarise(Path(config.out or ''), results)}")
 
 
 if __name__ == "__main__":

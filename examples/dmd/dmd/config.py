@@ -12,6 +12,10 @@ from .model import ModelConfig
 from .safe_config import check_plain
 from .task import TaskConfig
 
+# What may differ when a run goes on: where it runs and how long, not what it computes.
+FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures", "epochs", "patience", "max_skipped_steps")
+FREE_FIELDS += ("checkpoint_every", "batch_size")  # the last goes with the number of processes
+
 
 @dataclass
 class RunConfig:

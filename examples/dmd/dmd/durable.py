@@ -37,11 +37,11 @@ def replacing(path: Path, size: int) -> Iterator[Path]:
         with _said_how_much(path, size):
             yield temporary
             for written in [*temporary.rglob("*"), temporary]:
-                _sync(written)
+                sync(written)
             if path.is_dir():
-                _remove(path)
+                _remove(path)  # a folder cannot replace another
             os.replace(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             _remove(temporary)
@@ -64,7 +64,7 @@ def _said_how_much(path: Path, size: int) -> Iterator[None]:
         raise
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -74,7 +74,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -51,6 +51,7 @@ class Epoch:
         self.loader, self.ids = loader, ids
         self.order: BatchOrder = loader.batch_sampler  # pyright: ignore[reportAttributeAccessIssue]
         self.stop, self.save, self.watch = stop, save, step.watch
+        self._steps = 0
 
     def __call__(self, state: dict[str, Any]) -> dict[str, float]:
         """Take the steps that are left; the mean of every term over the epoch's batches.
@@ -72,6 +73,7 @@ class Epoch:
         bar = tqdm(
             self.loader, f"epoch {epoch}/{config.epochs}", done + len(sizes), False, initial=done, disable=hidden
         )
+        parts: list[tuple[Batch, int]] = []  # of the step
         for number, (batch, size) in enumerate(zip(bar, sizes, strict=True)):
             step = number // every
             rate_at = (epoch - 1) * steps_an_epoch + done // every + step
@@ -84,18 +86,21 @@ class Epoch:
             arrived = send_to_device(batch, device, non_blocking=True)
             totals = totals + self._share(size) * self.run_step(arrived, factor, is_last)
             state["seen"] += size
+            parts.append((batch, chance))
             if not is_last:
                 continue
             state["step"] += 1
-            self.watch.remember(state["step"], batch, chance)
+            self.watch.remember(state["step"], parts)
+            parts = []
             if self.watch.is_too_many(state["step"]):
                 raise self.watch.failure(self.ids, self._explain)
-            stopping = self._must_stop(state["step"])
+            stopping = self.asked_to_stop(always=number + 1 == len(sizes))
             if stopping or (config.checkpoint_every and state["step"] % config.checkpoint_every == 0):
                 totals = accelerator.reduce(totals, "mean")
                 state["totals"] = totals.tolist()
                 self.save()
             if stopping:
+                accelerator.wait_for_everyone()  # a launcher gives a process little time once another has ended
                 raise Stopped(stopping)
         totals = accelerator.reduce(totals, "mean")
         state["totals"] = totals.tolist()
@@ -105,17 +110,18 @@ class Epoch:
     def _share(self, size: int) -> float:
         return 1.0 if self.config.global_losses else self.order.share(size)
 
-    def _must_stop(self, step: int) -> int:
-        """The signal that one of the processes has received; 0: none."""
+    def asked_to_stop(self, *, always: bool) -> int:
+        """The signal that one of the processes has received; 0: none. On GPUs they ask each other now and then only."""
         received, accelerator = self.stop.received or 0, self.accelerator
         if accelerator.num_processes == 1:
             return received
-        if accelerator.device.type != "cpu" and step % ASKED_EVERY:
+        self._steps += 1
+        if not always and accelerator.device.type != "cpu" and self._steps % ASKED_EVERY:
             return 0
         everyone = accelerator.gather(torch.tensor([received], device=accelerator.device))
         return int(everyone.max())
 
-    def _explain(self, batch: Batch, chance: int) -> tuple[dict[str, float], nn.Module]:
+    def _explain(self, batch: Batch, chance: int) -> tuple[dict[str, float], list[str]]:
         """Run a batch once more as it was; see :meth:`FiniteWatch.failure`."""
         module = self.accelerator.unwrap_model(self.step.module)
         torch.manual_seed(chance)
@@ -123,7 +129,9 @@ class Epoch:
             out = module(send_to_device(batch, self.accelerator.device))
         out["loss"].backward()
         terms = {name: x.item() for name, x in out.items() if isinstance(x, Tensor) and x.dim() == 0}
-        return terms, module
+        bad = [name for name, p in module.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+        module.zero_grad()
+        return terms, bad
 
 
 def schedule(step: int, total: int) -> float:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .data import Batch
 
-Explain = Callable[[Batch, int], tuple[dict[str, float], nn.Module]]
+Part = tuple[Batch, int]  # and the seed of its chance
+Explain = Callable[[Batch, int], tuple[dict[str, float], list[str]]]
 
 
 class NotFinite(FloatingPointError):
@@ -40,7 +42,7 @@ class FiniteWatch:
         self.limit = limit
         self.found = torch.zeros((), device=device)  # 1 where the last step was skipped; AdamW's found_inf
         self.counts = torch.zeros(3, device=device)  # all, in a row, longest row
-        self._recent: deque[tuple[int, Batch, int, Tensor]] = deque(maxlen=2 * limit)
+        self._recent: deque[tuple[int, list[Part], Tensor]] = deque(maxlen=2 * limit)
 
     @property
     def every(self) -> int:
@@ -55,9 +57,9 @@ class FiniteWatch:
         in_a_row.add_(1).mul_(self.found)
         torch.maximum(longest, in_a_row, out=longest)
 
-    def remember(self, step: int, batch: Batch, chance: int) -> None:
-        """Keep what a report on the step that has just been done would need."""
-        self._recent.append((step, batch, chance, self.found.clone()))
+    def remember(self, step: int, parts: list[Part]) -> None:
+        """Keep what a report on the step that has just been done would need: its batches."""
+        self._recent.append((step, parts, self.found.clone()))
 
     def is_too_many(self, step: int) -> bool:
         """Whether a row was too long, as far as it is looked for at this step."""
@@ -67,32 +69,33 @@ class FiniteWatch:
         """Steps that were skipped so far."""
         return int(self.counts[0])
 
-    def failure(
-        self, ids: Sequence[str], explain: Callable[[Batch, int], tuple[dict[str, float], nn.Module]]
-    ) -> NotFinite:
-        """What to raise: the skipped batches, and what is not finite in the last of them.
+    def failure(self, ids: Sequence[str], explain: Explain) -> NotFinite:
+        """What to raise: the samples of the skipped steps, and what is not finite in the last of them.
 
         Args:
             ids: of the split's samples.
-            explain: from a batch and the seed of its chance to its loss terms, and the module with the gradients.
+            explain: from a batch and the seed of its chance to its loss terms, and the parameters whose gradient is not
+                finite.
         """
-        rows = [[*row] for is_bad, row in groupby(self._recent, lambda entry: bool(entry[3])) if is_bad]
+        rows = [[*row] for is_bad, row in groupby(self._recent, lambda entry: bool(entry[2])) if is_bad]
         skipped = max(rows, key=len)
-        step, batch, chance, _ = skipped[-1]
-        terms, module = explain(batch, chance)
-        bad = [name for name, p in module.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-        module.zero_grad()
-        of_each = {number: [ids[i] for i in each.index.tolist() if i >= 0] for number, each, _, _ in skipped}
+        of_each = {step: [_ids_of(batch, ids) for batch, _ in parts] for step, parts, _ in skipped}
+        step, parts, _ = skipped[-1]
+        explained = [explain(batch, chance) for batch, chance in parts]  # all of them: processes wait for one another
+        wrong = [number for number, (terms, _) in enumerate(explained) if not all(map(math.isfinite, terms.values()))]
+        batch = wrong[0] if wrong else len(parts) - 1
+        terms, bad = explained[batch]
         groups = Counter(".".join(name.split(".")[:2]) for name in bad)
-        wrong = ", ".join(f"{name} = {value:g}" for name, value in terms.items()) or "none"
-        first = ", ".join(of_each[step][:4]) + (", ..." if len(of_each[step]) > 4 else "")
+        values = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
+        first = ", ".join(of_each[step][batch][:4]) + (", ..." if len(of_each[step][batch]) > 4 else "")
         where = ", ".join(f"{name} ({count})" for name, count in groups.items()) or "none when the batch is run again"
         message = (
             f"{self.limit} steps in a row had a loss or gradient that is not finite, and were skipped: "
-            f"steps {min(of_each)} to {step}. The last one's samples: {first}; loss terms: {wrong}; "
+            f"steps {min(of_each)} to {step}. The last one's samples: {first}; loss terms: {values}; "
             f"parameters whose gradient is not finite: {where}"
         )
-        report = {"steps": list(of_each), "samples": of_each, "terms": terms, "gradients": bad}
+        samples = {number: [name for part in parts for name in part] for number, parts in of_each.items()}
+        report = {"steps": list(of_each), "samples": samples, "terms": terms, "gradients": bad}
         return NotFinite(message, {**report, "terms": {name: repr(value) for name, value in terms.items()}})
 
     def state(self) -> list[float]:
@@ -101,4 +104,9 @@ class FiniteWatch:
 
     def restore(self, counts: Sequence[float]) -> None:
         """From a checkpoint."""
-        self.counts.copy_(torch.tensor(counts))
+        skipped, in_a_row, _ = counts
+        self.counts.copy_(torch.tensor([skipped, in_a_row, 0.0]))  # what was not too long then is not looked at again
+
+
+def _ids_of(batch: Batch, ids: Sequence[str]) -> list[str]:
+    return [ids[position] for position in batch.index.tolist() if position >= 0]

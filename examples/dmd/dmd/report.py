@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from .data import Recordings
 from .durable import replacing
@@ -96,6 +97,23 @@ def write_run(
             best_epoch=results["best_epoch"],
         )
     write_json(out / "results.json", results)  # last: its presence says that the run is finished
+
+
+def heading(
+    task: nn.Module, recordings: Recordings, state: Mapping[str, Any], accelerator: Accelerator, out: Path
+) -> str:
+    """What is about to be trained, on what, and from where."""
+    parameters = sum(parameter.numel() for parameter in task.parameters())
+    sizes = ", ".join(f"{split} {size}" for split, size in recordings.sizes.items())
+    start = f", from epoch {state['epoch'] + 1}, step {state['step'] + 1}" if state["step"] else ""
+    device = f"{accelerator.device}, {accelerator.num_processes} process(es)"
+    return f"{recordings.path}: {sizes}; {parameters:,} parameters on {device}; into {out}{start}"
+
+
+def finished_epochs(out: Path) -> int | None:
+    """How many epochs the results in a folder come from; -1 where they do not say so, None where there are none."""
+    path = out / "results.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("epochs", -1) if path.is_file() else None
 
 
 def results_table(results: Mapping[str, Any]) -> str:

@@ -49,7 +49,9 @@ class StopRequest:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set by Python
+        if self.received is not None and kind is None:
+            raise Stopped(self.received)  # it came too late for this run; none is to begin after it
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.received = self.received or number
@@ -59,8 +61,14 @@ class StopRequest:
             raise Stopped(self.received)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """In here a signal raises :class:`Stopped` right away: nothing is lost by leaving."""
+    def at_once(self, *, alone: bool = True) -> Iterator[None]:
+        """In here a signal raises :class:`Stopped` right away, as nothing is lost by leaving.
+
+        Not with several processes: the others would wait for one that leaves.
+        """
+        if not alone:
+            yield
+            return
         if self.received is not None:
             raise Stopped(self.received)
         self._raises = True

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from . import checkpoint as ckpt
-from .config import RunConfig, without_modalities
+from .config import FREE_FIELDS, RunConfig, without_modalities
 from .data import Batch, Recordings, for_training, make_loader, standardization_statistics, training_loader
 from .data.recordings import is_labelled
 from .environment import check_machine, make_accelerator, peak_memory_mb, versions
@@ -22,15 +23,11 @@ from .finite import FiniteWatch, NotFinite
 from .graph_report import report_graphs
 from .graphed_step import CUDARecorder, GraphedStep
 from .metrics import SELECTION, best_epoch
-from .report import write_json, write_run
+from .report import finished_epochs, heading, write_json, write_run
 from .stopping import Stopped, StopRequest
 from .text import load_pretrained_text, parameter_groups
 from .training_state import load_checkpoint, restore_optimizer, weights_of, write_checkpoint
 from .training_step import TrainingStep, why_not_graphed
-
-# What may differ when a run goes on: where it runs and how long, not what it computes.
-FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures", "epochs", "patience", "max_skipped_steps")
-FREE_FIELDS += ("checkpoint_every", "batch_size")  # the last goes with the number of processes
 
 
 class Run:
@@ -71,15 +68,20 @@ class Run:
         self.state |= {"seen": 0, "bucket": None, "totals": None, "terms": [], "rate": 0.0, "spent": 0.0}
         self.checkpoint, self.unusable = load_checkpoint(self.out, self.task) if resume else (None, [])
         self.best: dict[str, Tensor] | None = None
+        self.newest: Path | None = None
+        if resume and self.checkpoint is None and (self.out / "results.json").is_file():
+            raise ValueError(f"{self.out} holds a finished run without checkpoints, so nothing to go on from")
         if self.checkpoint is not None:
-            self.state, self.best = self.checkpoint.state, self.checkpoint.best
+            self.newest, self.state, _, self.best = self.checkpoint
         self.accelerator = make_accelerator(config, self.out)
 
     @property
     def is_finished(self) -> bool:
         """Whether results.json is there, and no more epochs are asked for."""
-        done = self.state["epoch"] >= self.config.epochs or self._since_best() >= self.config.patience
-        return done and (self.out / "results.json").is_file()
+        epoch = self.state["epoch"]
+        done = epoch >= self.config.epochs or self._since_best() >= self.config.patience
+        # A run that was given more epochs, and did not come to their end, has the results of fewer.
+        return done and finished_epochs(self.out) in (epoch, -1)
 
     def _best(self) -> dict[str, Any]:
         """The epoch whose weights are kept."""
@@ -93,30 +95,30 @@ class Run:
         """Train to the end, write everything, and return the content of results.json.
 
         Raises:
-            NotFinite: too many steps in a row had a loss or gradient that is not finite.
-            Stopped: a signal has come; the run can be gone on with from its checkpoint.
-            OSError: something cannot be written; the checkpoint before is still there.
+            NotFinite: too many steps in a row were skipped. Stopped: a signal has come. OSError: something cannot be
+                written. In each case the run can be gone on with from its last checkpoint.
         """
-        with StopRequest() as stop:
-            try:
+        try:
+            with StopRequest() as stop:
                 return self._train(stop)
-            except Stopped as stopped:
-                stopped.said = f"after epoch {self.state['epoch']}, step {self.state['step']}"
-                raise
-            except NotFinite as error:
-                error.path = str(self.out / "not_finite.json")
-                if self.accelerator.is_main_process:
-                    write_json(Path(error.path), error.report)
-                raise
+        except Stopped as stopped:
+            stopped.said = f"after epoch {self.state['epoch']}, step {self.state['step']}"
+            raise
+        except NotFinite as error:
+            error.path, everyone = str(self.out / "not_finite.json"), gather_object([error.report])
+            if self.accelerator.is_main_process:
+                write_json(Path(error.path), {"processes": everyone} if len(everyone) > 1 else error.report)
+            raise
 
     def _train(self, stop: StopRequest) -> dict[str, Any]:
         config, state, accelerator = self.config, self.state, self.accelerator
         epoch, valid = self._prepare(stop)
+        is_alone = accelerator.num_processes == 1
         while state["epoch"] < config.epochs and self._since_best() < config.patience:
             self._started, skipped = time.perf_counter() - state["spent"], state["skipped"]
             terms = epoch(state)
             try:
-                with stop.at_once():
+                with stop.at_once(alone=is_alone):
                     judged = evaluate(self.module, valid, self.recordings, "valid", accelerator)
             except Stopped:
                 self._save()
@@ -129,7 +131,11 @@ class Run:
                 self._keep(weights_of(self.task))
             self._save()
             accelerator.wait_for_everyone()
-        with stop.at_once():  # what follows is done again when the run is gone on with
+            if number := epoch.asked_to_stop(always=True):
+                raise Stopped(number)
+        with stop.at_once(
+            alone=accelerator.num_processes == 1
+        ):  # what follows is done again when the run is gone on with
             return self._finish(valid)
 
     def _prepare(self, stop: StopRequest) -> tuple[Epoch, DataLoader[Batch]]:
@@ -165,7 +171,7 @@ class Run:
         parts = self.module, optimizer, accelerator
         self.step = TrainingStep(*parts, config.clip_norm, rates, watch, capturable=graphed)
         self.run_step = GraphedStep(self.step, CUDARecorder()) if graphed else self.step
-        accelerator.print(self._heading())
+        accelerator.print(heading(self.task, self.recordings, self.state, accelerator, self.out))
         if obstacle is not None:
             accelerator.print(f"graph: not used, because {obstacle}")
         parts = config, accelerator, self.step, self.run_step, loader, train.ids
@@ -187,7 +193,7 @@ class Run:
         if self.accelerator.is_main_process:
             is_best = state["history"] and state["seen"] == 0 and self._best()["epoch"] == state["epoch"]
             parts = self.task, self.optimizer, state, None if is_best else self.best
-            write_checkpoint(self.out, *parts, unusable=self.unusable)
+            self.newest = write_checkpoint(self.out, *parts, unusable=self.unusable, newest=self.newest)
 
     def _record(self, terms: dict[str, float], judged: dict[str, Any], seconds: float, skipped: int) -> None:
         """Keep an epoch's numbers, send them to TensorBoard, and say a line."""
@@ -216,8 +222,7 @@ class Run:
     def _finish(self, valid: DataLoader[Batch]) -> dict[str, Any]:
         """Read the test split, once, with the best epoch's weights, and write what the run found."""
         accelerator, recordings, out = self.accelerator, self.recordings, self.out
-        assert self.best is not None  # an epoch is finished
-        self.task.load_state_dict(self.best)
+        self.task.load_state_dict(self.best or {})
         test = accelerator.prepare(make_loader(recordings.splits["test"], self.config.batch_size))
         judged = {
             "valid": evaluate(self.module, valid, recordings, "valid", accelerator),
@@ -228,6 +233,7 @@ class Run:
             "valid": judged["valid"]["metrics"] if self.config.train_on == "train" else {},
             "graphs": report_graphs(self.task, judged["valid"], unseen=self.config.train_on == "train"),
             "best_epoch": self._best()["epoch"],
+            "epochs": self.state["epoch"],
             "config": asdict(self.config),
             "seed": self.config.seed,
             "versions": versions(),
@@ -241,10 +247,3 @@ class Run:
             tracker.finish()
         accelerator.wait_for_everyone()
         return results
-
-    def _heading(self) -> str:
-        parameters = sum(parameter.numel() for parameter in self.task.parameters())
-        sizes = ", ".join(f"{split} {size}" for split, size in self.recordings.sizes.items())
-        start = f", from epoch {self.state['epoch'] + 1}, step {self.state['step'] + 1}" if self.state["step"] else ""
-        device = f"{self.accelerator.device}, {self.accelerator.num_processes} process(es)"
-        return f"{self.config.data}: {sizes}; {parameters:,} parameters on {device}; into {self.out}{start}"

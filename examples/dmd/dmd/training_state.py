@@ -16,7 +16,7 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +25,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .durable import replacing
+from .durable import replacing, sync
 
 KEPT = 2
 FORMAT = 1  # of training.json
-_NAME = re.compile(r"epoch-\d{4,}-step-\d{8,}")
+_NAME = re.compile(r"epoch-(\d{4,})-step-(\d{8,})")
 _FILES = {"model.safetensors", "best.safetensors", "optimizer.safetensors", "training.json"}
 _FIELDS = {"format", "epoch", "step", "history", "edges", "seconds", "skipped", "watch"}
 _FIELDS |= {"seen", "bucket", "totals", "terms", "rate", "spent"}  # of the epoch that was not finished
@@ -46,7 +46,9 @@ class Checkpoint(NamedTuple):
 
 def checkpoints_of(folder: Path) -> list[Path]:
     """The checkpoints of a run's folder, oldest first; whether they are whole is yet to be seen."""
-    return sorted(path for path in (folder / "checkpoints").glob("epoch-*") if _NAME.fullmatch(path.name))
+    found = {path: _NAME.fullmatch(path.name) for path in (folder / "checkpoints").glob("epoch-*")}
+    numbers = {path: tuple(map(int, match.groups())) for path, match in found.items() if match}
+    return sorted(numbers, key=numbers.__getitem__)
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -61,7 +63,8 @@ def write_checkpoint(
     state: Mapping[str, Any],
     best: Mapping[str, Tensor] | None,
     *,
-    unusable: Iterable[Path] = (),
+    unusable: list[Path],
+    newest: Path | None,
 ) -> Path:
     """Write a checkpoint, then drop the ones before the last two.
 
@@ -70,11 +73,15 @@ def write_checkpoint(
         task, optimizer: as they are now.
         state: :data:`_FIELDS` and, with fp16, "scaler".
         best: weights of the best epoch, if the task's are not.
-        unusable: checkpoints that are not whole, and dropped first.
+        newest: the last one that is whole; if it is of this very step, nothing is written.
+        unusable: checkpoints that are not whole; they are dropped, and the list is empty afterwards.
 
     Raises:
         OSError: it cannot be written; the ones before are still there.
     """
+    target = folder / "checkpoints" / f"epoch-{state['epoch']:04d}-step-{state['step']:08d}"
+    if target == newest:
+        return target
     tensors: dict[str, Mapping[str, Tensor]] = {
         "model.safetensors": weights_of(task),
         "optimizer.safetensors": {
@@ -87,10 +94,8 @@ def write_checkpoint(
         tensors["best.safetensors"] = best
     text = json.dumps({"format": FORMAT, **state}, indent=1)
     size = len(text) + sum(tensor.nbytes for part in tensors.values() for tensor in part.values())
-    target = folder / "checkpoints" / f"epoch-{state['epoch']:04d}-step-{state['step']:08d}"
-    for path in unusable:
-        shutil.rmtree(path, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
+    sync(folder)
     with replacing(target, size) as temporary:
         temporary.mkdir()
         for name, content in tensors.items():
@@ -98,8 +103,12 @@ def write_checkpoint(
         (temporary / "training.json").write_text(text, encoding="utf-8")
         sums = [f"{_sha256(path)}  {path.name}\n" for path in sorted(temporary.iterdir())]
         (temporary / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
-    for path in checkpoints_of(folder)[:-KEPT]:
-        shutil.rmtree(path, ignore_errors=True)
+    worthless = {path for path in unusable if path != target}
+    unusable.clear()  # what is written later under one of their names is whole
+    kept = [path for path in checkpoints_of(folder) if path not in worthless][-KEPT:]
+    for path in checkpoints_of(folder):
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
     return target
 
 

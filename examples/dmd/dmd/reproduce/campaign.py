@@ -154,7 +154,7 @@ def train_one(config: RunConfig) -> str | None:
             except Stopped as stopped:
                 if parent_process() is None:
                     raise
-                return f"stopped {stopped.said}"
+                os._exit(stopped.status)  # the checkpoint is written; the next run in the queue must not begin
             except Exception:
                 traceback.print_exc(file=log)
                 raise
