@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from .safe_config import read_json
@@ -131,6 +133,11 @@ def check_fits(path: Path, config: RunConfig, described: Mapping[str, Any], buil
     except (RuntimeError, OverflowError, KeyError, AttributeError, AssertionError) as error:
         raise ValueError(f"config.json describes no network: {type(error).__name__}: {str(error)[:200]}") from error
     size = path.stat().st_size if path.is_file() else 0
+    try:
+        with safe_open(path, "pt") if size else nullcontext():
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     num_values = sum(tensor.numel() for tensor in task.state_dict().values())
     if size and num_values > size:
         raise ValueError(f"{path} is a checkpoint of another config: that has {num_values} values, in {size} bytes")

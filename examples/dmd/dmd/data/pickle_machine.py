@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
-from .pickle_limits import BoundedFile, check_unfolded, key_of, number
+from .pickle_limits import DEEPEST, BoundedFile, check_unfolded, key_of, number
 
-FREE_BYTES = 2**24  # what a file of any size may use
+FREE_BYTES = 2**23  # what a file of any size may use
 MEMORY_FACTOR = 20  # bytes of memory for a byte of the file: a tuple with one number takes 4 bytes there, 64 here
 SHARING_FACTOR = 8  # how often a file may use all that it holds; a split used three times is welcome
 
@@ -96,7 +96,8 @@ class Machine:
             raise UnpicklingError("the pickle builds far more than a file of its size holds")
 
     def mark(self, _: None) -> None:
-        self.spend(64)
+        if len(self.marked) > 2 * DEEPEST:  # a dict or tuple that is being written has one mark
+            raise UnpicklingError(f"the values are nested deeper than {DEEPEST}")
         self.marked.append(self.stack)
         self.stack = []
 
