@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import train
+from dmd.data import BatchOrder
 from dmd.finite import NotFinite
 from dmd.task import DMDTask
 
@@ -111,3 +112,35 @@ def test_counts_survive(tmp_path, monkeypatch):
     spoil(monkeypatch, {1, 2}, "loss")  # the third in a row, and when it is run again
     with pytest.raises(NotFinite, match="steps 4 to 4"):
         resumed.train()
+
+
+def test_the_report_names_every_batch_of_a_step(tmp_path, monkeypatch):
+    """Of two batches of a step the first is bad: the report explains that one."""
+    run = prepare(tmp_path, epochs=1, batch_size=8, accumulation=2, max_skipped_steps=1)
+    whole, seen = DMDTask.forward, []
+
+    def spoiled(self, batch):
+        out = whole(self, batch)
+        seen.append(batch.index.tolist())
+        return out | ({"task": out["task"] * math.nan, "loss": out["loss"] * math.nan} if batch.index[0] == bad else {})
+
+    bad = next(iter(run_order(run)))[0]
+    monkeypatch.setattr(DMDTask, "forward", spoiled)
+    with pytest.raises(NotFinite, match="task = nan") as failure:
+        run.train()
+    ids = RECORDINGS.splits["train"].ids
+    assert failure.value.report["samples"] == {1: [ids[i] for i in seen[0] + seen[1]]}
+    assert f"samples: {ids[bad]}, " in str(failure.value)
+
+
+def run_order(run):
+    order = BatchOrder(48, 8, seed=run.config.seed)
+    order.start(1)
+    return order
+
+
+def test_a_smaller_limit_afterwards(tmp_path, monkeypatch):
+    spoil(monkeypatch, {1, 2}, "loss")
+    prepare(tmp_path, epochs=1, batch_size=16).train()
+    monkeypatch.undo()
+    prepare(tmp_path, epochs=2, batch_size=16, max_skipped_steps=2, resume=True).train()
