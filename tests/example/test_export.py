@@ -100,22 +100,16 @@ def check_parts(paths, *, votes):
     assert not [name for name in program.graph_signature.buffers if name not in program.state_dict]
 
 
-def test_regression(tmp_path, capsys):
-    untrained(tmp_path, only(VALUES, ["language", "vision"]), cross_attention=False)
+def test_the_command(tmp_path, capsys):
+    """Classes; docs/serving.md, whose blocks are run, has values."""
+    untrained(tmp_path, only(CLASSES, ["language", "vision"]), cross_attention=False)
     export.main(["--checkpoint", str(tmp_path)])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
         str(tmp_path / "export" / f"model.{suffix}") for suffix in ("pt2", "onnx", "json")
     ]
     graph = check(tmp_path, tmp_path / "export")
-    assert (graph["task"], graph["outputs"], graph["standardize"]) == ("regression", ["value"], "column")
-
-
-def test_classification(tmp_path):
-    options = {"pool": {"language": 10}, "stem_layers": 1, "stem_stride": 2, "readout": "mean_max"}
-    untrained(tmp_path, only(CLASSES, ["language"]), "transformer", **options)
-    graph = check(tmp_path, tmp_path / "export")
     assert (graph["task"], graph["classes"]) == ("classification", list(CLASSES.classes))
-    assert graph["outputs"] == ["logits", "probabilities"]
+    assert (graph["outputs"], graph["standardize"]) == (["logits", "probabilities"], "column")
 
 
 OTHERS = {
@@ -124,6 +118,7 @@ OTHERS = {
     "no decoupling": {"feature_decoupling": False, "memory_layers": 1, "wide": "moments"},
     "sample": {"cross_attention": False, "standardize": "sample"},
     "mult": {},
+    "transformer": {"pool": {"language": 10}, "stem_layers": 1, "stem_stride": 2, "readout": "mean_max"},
     "early_fusion": {"readout": "attention", "pool": {"acoustic": 10}},
 }
 
@@ -139,7 +134,7 @@ def test_every_configuration(tmp_path, name):
         options["pool"] = dict(zip(DIMS, [*options["pool"].values(), 1, 1])) if options["pool"] != 1 else 1
         options["modality_dropout"] = 0.0
     recordings = CLASSES if name in ("smartwatch", "utd_mhad", "mult") else VALUES
-    untrained(tmp_path, recordings, name if name in ("mult", "early_fusion") else "dmd", **options)
+    untrained(tmp_path, recordings, name if name in ("mult", "transformer", "early_fusion") else "dmd", **options)
     check(tmp_path, tmp_path / "export")
 
 

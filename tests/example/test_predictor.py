@@ -255,7 +255,7 @@ def test_a_folder_that_is_none(folder, tmp_path):
 # Many threads
 
 
-@pytest.mark.parametrize("count", [25, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("recordings", [VALUES, CLASSES], ids=["values", "classes"])
 def test_eight_threads_with_mixed_requests(tmp_path, recordings, count):
     """Each thread sends requests of one sample or several, of any length, with bad ones among them."""
