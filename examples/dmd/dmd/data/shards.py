@@ -193,7 +193,7 @@ def open_shards(
         has_tokens = part.token_lengths is not None
         tokens = Sharded(files, "tokens", part.token_lengths, numbers, None, None) if has_tokens else None
         if in_blocks:
-            for sequence in inputs.values():
+            for sequence in (*inputs.values(), *([tokens] if tokens is not None else [])):
                 sequence.blocks = numbers
         splits[name] = Split(part.ids, inputs, part.labels, tokens)
     checksum = hashlib.sha256(text).hexdigest()  # the index has the checksums of the shards
