@@ -92,7 +92,11 @@ class ShardFiles:
             return shard
         path = self.source.fetch(self.shards[number])
         try:
-            shard = safe_open(path, "numpy")
+            try:
+                shard = safe_open(path, "numpy")
+            except FileNotFoundError:  # another process has made room in the cache meanwhile
+                path = self.source.fetch(self.shards[number])
+                shard = safe_open(path, "numpy")
             if number not in self._checked:
                 self._check(number, path, shard)
         except SafetensorError as error:
