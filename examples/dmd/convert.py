@@ -16,14 +16,14 @@ RECORDINGS holds samples.csv with the columns id, split (train, valid or test) a
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from dmd.data import load
 from dmd.data.own_folder import read_folder
+from dmd.data.ragged import from_arrays
+from dmd.data.recordings import arrays_sha256
 from dmd.data.shard_writer import SHARD_BYTES, verify_shards, write_shards
 from dmd.data.smartwatch import read_seglearn
 from dmd.durable import replacing
@@ -53,10 +53,8 @@ def convert(source: Path, target: Path, arguments: argparse.Namespace) -> None:
     forced = {"task": arguments.task, "metrics": arguments.metrics}
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir() and not is_file:
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            ragged = Path(folder) / "ragged.npz"
-            np.savez(ragged, **read_folder(source))
-            recordings = replace(load(str(ragged), **forced), path=str(source))
+        arrays = read_folder(source)
+        recordings = from_arrays(source, arrays, lambda: arrays_sha256(arrays.values()), **forced)
         write_shards(recordings, target, shard_bytes=arguments.shard_bytes)
     elif source.is_dir():
         write_arrays(target, read_folder(source))

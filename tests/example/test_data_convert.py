@@ -122,6 +122,48 @@ def test_a_folder_becomes_the_same_as_file_and_as_shards(folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npz", "recordings", "shards"]
 
 
+@pytest.mark.parametrize("sample_id", ["../../secret", "/secret", "..", "", "a\\b", "a\0b"])
+def test_an_id_cannot_name_another_folder(folder, tmp_path, sample_id):
+    np.save(tmp_path / "secret.npy", np.zeros((1, 3)))
+    (folder / "samples.csv").write_text((folder / "samples.csv").read_text().replace("s1,", f"{sample_id},"))
+    done = convert(folder, tmp_path / "out.npz")
+    assert done.returncode == 2
+    assert f"samples.csv line 3, column 'id': must be a plain file name, got {sample_id!r}" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["watch/s1.csv", "watch", "samples.csv"])
+def test_a_link_cannot_lead_out_of_the_folder(folder, tmp_path, name):
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    done = convert(folder, tmp_path / "out.npz")
+    assert done.returncode == 2
+    assert f"must stay inside {folder}, got a link to {tmp_path / 'elsewhere'}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("camera/s1.npy", b"", "camera/s1.npy: cannot be read as .npy: "),
+        ("camera/s1.npy", b"PK\x03\x04", "camera/s1.npy: cannot be read as .npy: "),
+        ("watch/s1.csv", b"x,y,z\n1,2,house\n", "watch/s1.csv: cannot be read as .csv: could not convert string"),
+        ("watch/s1.csv", b"x,y,z\n1,2,3\n1,2\n", "watch/s1.csv: cannot be read as .csv: "),
+        ("watch/s1.csv", b"x\n\xff\n", "watch/s1.csv: cannot be read as .csv: "),
+        ("samples.csv", b"\xff", "samples.csv: cannot be read as CSV in UTF-8: "),
+        (
+            "samples.csv",
+            b"id,split,value\ns0,train,1\ns1,train,one\n",
+            "samples.csv line 3, column 'value': must be a number, or empty where unknown, got 'one'",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named(folder, tmp_path, name, content, words):
+    (folder / name).write_bytes(content)
+    done = convert(folder, tmp_path / "out.npz")
+    assert done.returncode == 2
+    assert f"{folder}/{words}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_smartwatch_form(tmp_path):
     generator = np.random.default_rng(0)
     signals = [generator.normal(size=(9, 6)), generator.normal(size=(6, 6))]

@@ -2,15 +2,17 @@
 
 import os
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import train
-from dmd.data import load, make_loader, remote, synthetic
-from dmd.data.batching import training_loader
+from dmd.data import load, make_loader, remote, shard_cache, synthetic
+from dmd.data.batching import blocks, training_loader
 from dmd.data.remote import RemoteError
+from dmd.data.shard_index import Shard
 from dmd.data.shard_writer import write_shards
 
 from tests.example.small_runs import prepare
@@ -62,7 +64,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def server(folder, tmp_path, monkeypatch):
     """A server, a new cache, and pauses too short to wait for."""
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(shard_cache.CACHE, str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(remote, "SILENT_SECONDS", 0.3)
     served = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder.parent)))
@@ -174,7 +176,7 @@ def test_a_damaged_cache_is_fetched_again(server, tmp_path):
 
 def test_the_cache_is_bounded_and_keeps_what_was_used_last(server, folder, tmp_path, monkeypatch):
     sizes = sorted(path.stat().st_size for path in folder.glob("*.safetensors"))
-    monkeypatch.setenv(remote.CACHE_GB, str(2.5 * sizes[-1] / 1e9))
+    monkeypatch.setenv(shard_cache.CACHE_GB, str(2.5 * sizes[-1] / 1e9))
     language = load(server.url).splits["train"].inputs["language"]
     firsts = [int(np.flatnonzero(language.numbers == number)[0]) for number in range(3)]
     files = language.files
@@ -184,9 +186,59 @@ def test_the_cache_is_bounded_and_keeps_what_was_used_last(server, folder, tmp_p
         os.utime(tmp_path / "cache" / f"{files.shards[number].sha256}.safetensors", (turn, turn))
     kept = {path.stem for path in (tmp_path / "cache").glob("*.safetensors")}
     assert kept == {files.shards[number].sha256 for number in (0, 2)}
-    monkeypatch.setenv(remote.CACHE_GB, "none")
+    monkeypatch.setenv(shard_cache.CACHE_GB, "none")
     with pytest.raises(ValueError, match="DMD_CACHE_GB must be a number above 0, got 'none'"):
         load(server.url)
+
+
+def test_an_index_cannot_empty_the_cache(server, folder, tmp_path, monkeypatch):
+    assert_reads_all(load(server.url))
+    kept = sorted((tmp_path / "cache").glob("*.safetensors"))
+    source = load(server.url).splits["train"].inputs["language"].files.source
+    monkeypatch.setattr(source, "max_bytes", sum(path.stat().st_size for path in kept))
+    shard = Shard("x.safetensors", 1, 2**39, "0" * 64)
+    with pytest.raises(
+        ValueError, match=r"x\.safetensors: a shard must have at most the \d+ bytes .* got 549755813888"
+    ):
+        source.fetch(shard)
+    with pytest.raises(RemoteError, match="FileNotFoundError"):
+        source.fetch(replace(shard, bytes=source.max_bytes))
+    assert sorted((tmp_path / "cache").glob("*.safetensors")) == kept
+    monkeypatch.setenv(shard_cache.CACHE_GB, "1e-6")
+    with pytest.raises(ValueError, match="a shard must have at most the 1000 bytes of the cache"):
+        load(server.url)
+
+
+def test_what_kills_have_left_is_removed_and_no_planted_link_is_followed(server, tmp_path):
+    files = load(server.url).splits["train"].inputs["language"].files
+    cache, other = tmp_path / "cache", tmp_path / "other"
+    other.write_text("mine")
+    (cache / f"{files.shards[0].sha256}.part").symlink_to(other)
+    (cache / f"{files.shards[0].sha256}.safetensors").symlink_to(other)
+    for name in ("old.part", "old.lock", "new.part", "new.lock", "old.txt"):
+        (cache / name).write_bytes(b"x")
+        if name.startswith("old"):
+            os.utime(cache / name, (1, 1))
+    files.open(0)
+    assert other.read_text() == "mine"
+    assert {path.name for path in cache.glob("[no]*")} == {"new.part", "new.lock", "old.txt"}
+    (cache / "new.part").write_bytes(bytes(10 * files.shards[1].bytes))  # what others fetch counts
+    files.source.max_bytes = 10 * files.shards[1].bytes
+    files.open(1)
+    assert [path.stem for path in cache.glob("*.safetensors")] == [files.shards[1].sha256]
+
+
+def test_a_file_system_that_does_not_call_back_is_bounded_too(folder, server, monkeypatch):
+    monkeypatch.setattr(remote, "MAX_INDEX_BYTES", 100)
+    with pytest.raises(RemoteError, match="bytes came, at most 100 were expected"):
+        load(folder.as_uri())
+
+
+def test_the_order_looks_at_the_files_of_tokens_too(server):
+    split = load(server.url).splits["train"]
+    tokens, inputs = split.inputs["language"], {name: list(arrays) for name, arrays in split.inputs.items()}
+    assert blocks(replace(split, inputs=inputs)) is None
+    assert blocks(replace(split, inputs=inputs, tokens=tokens)) is tokens.blocks
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -161,7 +161,10 @@ FAULTS = {
     "split": (put("splits", {"train": 3}), "key 'splits.train': must be of another type, got 3"),
     "ids": (put("ids", [1]), "key 'splits.train.ids': must be a list of strings, got [1]"),
     "no ids": (put("ids", []), "key 'splits.train.ids': must be at least one string"),
-    "labels": (put("labels", [1.0]), "key 'splits.train.labels': must be 24 numbers or nulls, got [1.0]"),
+    "labels": (
+        put("labels", [1.0]),
+        "key 'splits.train.labels': must be 24 numbers or nulls, none beyond 1e+100, got [1.0]",
+    ),
     "label": (put("labels", [9.0] * 24), "key 'splits.train.labels': labels must lie in [-3, 3]"),
     "modality": (put("lengths", {"language": [1]}), "key 'splits.train.lengths': must be an entry for each of"),
     "length": (lambda _, train: train["lengths"].update(vision=[-1] * 24), "'splits.train.lengths.vision': must be 24"),
@@ -188,6 +191,20 @@ FAULTS = {
         lambda _, train: train["moments"]["vision"].update(squares=[-1, 0]),
         "key 'splits.train.moments.vision.squares': must be numbers from 0",
     ),
+    "huge moment": (
+        lambda _, train: train["moments"]["vision"].update(mean=[10**400, 0]),
+        "key 'splits.train.moments.vision.mean': must be 2 numbers, none beyond 1e+100",
+    ),
+    "huge label": (put("labels", [10**400] * 24), "key 'splits.train.labels': must be 24 numbers or nulls, none"),
+    "id that cannot be written": (
+        lambda _, train: train["ids"].__setitem__(3, "\ud800"),
+        "key 'splits.train.ids': must be text of at most 1000 letters that can be written, got something else at",
+    ),
+    "modality that cannot be written": (put("dims", {"\ud800": 1}), "key 'dims': must be text of at most 1000"),
+    "repeated id": (
+        lambda _, train: train["ids"].__setitem__(3, train["ids"][2]),
+        "key 'splits.train.ids': must be different, got 'train$2' 2 times",
+    ),
     "steps": (
         lambda _, train: train["lengths"]["vision"].reverse(),
         "key 'inputs.vision': must be ('F32', [",
@@ -209,6 +226,18 @@ def test_a_damaged_index(copy, text):
     (copy / "index.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"index\.json"):
         load(str(copy))
+
+
+def test_a_shard_that_vanishes_between_fetch_and_open_is_fetched_again(copy, tmp_path):
+    files = load(str(copy)).splits["train"].inputs["language"].files
+    files._open.clear()
+    paths = [tmp_path / "gone", files.source.fetch(files.shards[0])]
+    files.source.fetch = lambda shard: paths.pop(0)
+    assert files.open(0)
+    files._open.clear()
+    paths = [tmp_path / "gone", tmp_path / "gone too"]
+    with pytest.raises(FileNotFoundError, match="gone too"):
+        files.open(0)
 
 
 def test_wrong_shards(copy, tmp_path):

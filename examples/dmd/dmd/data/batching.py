@@ -80,7 +80,8 @@ def lengths(split: Split) -> np.ndarray:
 
 def blocks(split: Split) -> np.ndarray | None:
     """The file that each sample is read from, (N,), where samples are read when they are needed; else None."""
-    return next((found for x in split.inputs.values() if (found := getattr(x, "blocks", None)) is not None), None)
+    sequences = (*split.inputs.values(), split.tokens)  # the inputs may be in memory where the tokens are not
+    return next((found for x in sequences if (found := getattr(x, "blocks", None)) is not None), None)
 
 
 def training_loader(

@@ -14,22 +14,15 @@ def read_folder(source: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError, OSError: naming the file that is wrong.
     """
-    with (source / "samples.csv").open(newline="", encoding="utf-8") as file:
-        samples = list(csv.DictReader(file))
-    if not samples or not {"id", "split"} <= set(samples[0]) or not {"label", "value"} & set(samples[0]):
-        raise ValueError(f"{source / 'samples.csv'} needs the columns id, split, and label or value, and some lines")
-    for number, sample in enumerate(samples, start=2):
-        if sample["split"] not in ("train", "valid", "test"):
-            raise ValueError(f"samples.csv line {number}: split must be train, valid or test, got {sample['split']!r}")
-    ids = [sample["id"] for sample in samples]
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"samples.csv: id {next(name for name in ids if ids.count(name) > 1)!r} appears twice")
+    listing = source / "samples.csv"
+    samples = _read_listing(source, listing)
     arrays = {
         "ids": np.array([sample["id"] for sample in samples]),
         "split": np.array([sample["split"] for sample in samples]),
     }
     if "value" in samples[0]:
-        arrays["regression_labels"] = np.array([float(sample["value"] or "nan") for sample in samples])
+        values = [_number(listing, line, sample["value"]) for line, sample in enumerate(samples, start=2)]
+        arrays["regression_labels"] = np.array(values)
     else:
         labels = [sample["label"] for sample in samples]
         classes = sorted({label for label in labels if label})
@@ -40,7 +33,7 @@ def read_folder(source: Path) -> dict[str, np.ndarray]:
             raise ValueError(
                 f"{folder}: a modality cannot be called '{folder.name}', the file has an entry of that name"
             )
-        sequences = [_read_steps(folder, sample["id"]) for sample in samples]
+        sequences = [_read_steps(source, folder, sample["id"]) for sample in samples]
         widths = {steps.shape[1] for steps in sequences if steps is not None}
         if len(widths) != 1:
             raise ValueError(f"{folder} must hold files of one width, got {sorted(widths)}")
@@ -50,13 +43,59 @@ def read_folder(source: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_steps(folder: Path, sample_id: str) -> np.ndarray | None:
-    if (path := folder / f"{sample_id}.npy").exists():
-        steps = np.load(path, allow_pickle=False)
-    elif (path := folder / f"{sample_id}.csv").exists():
-        steps = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
-    else:
+def _read_listing(source: Path, listing: Path) -> list[dict[str, str]]:
+    """The lines of samples.csv, with splits that exist and ids that are names of files, each once."""
+    _require_inside(source, listing)
+    try:
+        with listing.open(newline="", encoding="utf-8") as file:
+            samples = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{listing}: cannot be read as CSV in UTF-8: {error}") from error
+    if not samples or not {"id", "split"} <= set(samples[0]) or not {"label", "value"} & set(samples[0]):
+        raise ValueError(f"{listing} needs the columns id, split, and label or value, and some lines")
+    for line, sample in enumerate(samples, start=2):
+        if sample["split"] not in ("train", "valid", "test"):
+            raise ValueError(f"{listing} line {line}: split must be train, valid or test, got {sample['split']!r}")
+        sample_id = sample["id"]
+        if sample_id in (None, "", ".", "..") or set(sample_id) & set("/\\\0"):  # it becomes part of a path
+            raise ValueError(f"{listing} line {line}, column 'id': must be a plain file name, got {sample_id!r:.60}")
+    ids = [sample["id"] for sample in samples]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"{listing}: id {next(name for name in ids if ids.count(name) > 1)!r} appears twice")
+    return samples
+
+
+def _number(listing: Path, line: int, text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        wanted = "must be a number, or empty where unknown"
+        raise ValueError(f"{listing} line {line}, column 'value': {wanted}, got {text!r:.60}") from None
+
+
+def _require_inside(folder: Path, path: Path) -> None:
+    """Refuse links that lead elsewhere: a folder from a stranger must not bring in other files of this machine."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{path}: must stay inside {folder}, got a link to {path.resolve()}")
+
+
+def _read_steps(source: Path, folder: Path, sample_id: str) -> np.ndarray | None:
+    paths = [folder / f"{sample_id}.npy", folder / f"{sample_id}.csv"]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         return None
+    _require_inside(source, path)
+    try:
+        if path.suffix == ".npy":
+            with path.open("rb") as file:
+                steps = np.lib.format.read_array(file, allow_pickle=False)
+        else:
+            steps = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    except OSError:
+        raise
+    except Exception as error:  # numpy has many errors for a damaged file, and few name it
+        reason = " ".join(str(error)[:400].split()) or type(error).__name__
+        raise ValueError(f"{path}: cannot be read as {path.suffix}: {reason}") from error
     if steps.ndim != 2 or steps.dtype.kind not in "iuf":
         raise ValueError(f"{path} must hold numbers (time, dim), got {steps.dtype} {steps.shape}")
     return steps.astype(np.float32)

@@ -1,5 +1,6 @@
 """Sequences of any length in one `.npz` (UTD-MHAD's layout): all steps in a row, and where each recording begins."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,7 +41,28 @@ def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = No
         ValueError: naming the file and the key that are wrong.
     """
     checksum = file_sha256(path)
-    arrays = read_arrays(path)
+    return from_arrays(path, read_arrays(path), checksum.result, task=task, metrics=metrics)
+
+
+def from_arrays(
+    path: Path,
+    arrays: dict[str, np.ndarray],
+    checksum: Callable[[], str],
+    *,
+    task: str | None = None,
+    metrics: str | None = None,
+) -> Recordings:
+    """Recordings of the arrays that :func:`read_ragged` describes.
+
+    Args:
+        path: where they come from, for messages.
+        arrays: key -> array.
+        checksum: gives that of the recordings, asked for when the arrays have been read.
+        task, metrics: as there.
+
+    Raises:
+        ValueError: naming the path and the key that are wrong.
+    """
     names = [key.removesuffix("_offsets") for key in arrays if key.endswith("_offsets")]
     if not names:
         raise ValueError(f"{path}: has no key '<modality>_offsets'; got {sorted(arrays)}")
@@ -67,7 +89,7 @@ def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = No
             labels[chosen],
         )
     warn_replaced(path, replaced)
-    return Recordings(splits, task, metrics, classes, LABEL_RANGES[metrics], str(path), checksum.result())
+    return Recordings(splits, task, metrics, classes, LABEL_RANGES[metrics], str(path), checksum())
 
 
 def _column(path: Path, arrays: dict[str, np.ndarray], key: str, kinds: str, size: int | None = None) -> np.ndarray:

@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from filelock import FileLock
 
 from ..durable import FULL
 from .recordings import Recordings
+from .shard_cache import CACHE_GB, TEMPORARY, cache_bytes, cache_folder, make_room
 from .shard_index import INDEX, MAX_INDEX_BYTES, Shard
 from .shards import open_shards
 
@@ -25,7 +28,6 @@ ATTEMPTS = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds; each pause is twice the one before, and somewhat random
 CONNECT_SECONDS, SILENT_SECONDS = 10.0, 30.0  # of HTTP: to connect, and between two parts of an answer
 PASSING_STATUS = (408, 425, 429)  # of HTTP, beside 500 to 599: the others say that asking again is no use
-CACHE, CACHE_GB = "DMD_CACHE", "DMD_CACHE_GB"  # environment variables
 
 
 class RemoteError(OSError):
@@ -50,29 +52,10 @@ def read_remote_shards(url: str, *, task: str | None = None, metrics: str | None
     if find_spec("fsspec") is None or find_spec("tenacity") is None:
         raise ValueError("data at a URL needs fsspec and tenacity: install the 'remote' extra")
     source = RemoteFolder(url, cache_folder(), cache_bytes())
-    return open_shards(source, url, task=task, metrics=metrics, in_blocks=True)[0]
-
-
-def cache_folder() -> Path:
-    """Where fetched shards are kept: DMD_CACHE, or `dmd-shards` in the user's cache folder."""
-    given = os.environ.get(CACHE)
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dmd-shards"
-
-
-def cache_bytes() -> int:
-    """How much is kept: DMD_CACHE_GB, or 10 GB.
-
-    Raises:
-        ValueError: it is no number above 0.
-    """
-    text = os.environ.get(CACHE_GB, "10")
-    try:
-        size = int(float(text) * 1e9)
-    except (ValueError, OverflowError):
-        size = 0
-    if size <= 0:
-        raise ValueError(f"{CACHE_GB} must be a number above 0, got {text!r}")
-    return size
+    recordings, files = open_shards(source, url, task=task, metrics=metrics, in_blocks=True)
+    for shard in files.shards:
+        source.require_fitting(shard)  # now, and not after hours of training
+    return recordings
 
 
 class RemoteFolder:
@@ -83,7 +66,7 @@ class RemoteFolder:
     Args:
         url: of the folder.
         cache: folder on this machine, which several processes may share.
-        max_bytes: of the cache; one shard more, where a single one is larger.
+        max_bytes: of the cache; a shard more while it is fetched. A larger shard is refused.
     """
 
     def __init__(self, url: str, cache: Path, max_bytes: int) -> None:
@@ -93,47 +76,55 @@ class RemoteFolder:
 
     def index(self) -> bytes:
         self.cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.cache) as folder:
-            path = Path(folder) / INDEX
+        with self._temporary() as path:
             self._fetch(INDEX, path, MAX_INDEX_BYTES)
             return path.read_bytes()
 
+    def require_fitting(self, shard: Shard) -> None:
+        """Refuse a shard that the cache cannot hold.
+
+        Raises:
+            ValueError: naming its URL, its size and the cache's.
+        """
+        if shard.bytes > self.max_bytes:
+            wanted = f"a shard must have at most the {self.max_bytes} bytes of the cache ({CACHE_GB})"
+            raise ValueError(f"{self.url}/{shard.file}: {wanted}, got {shard.bytes}, as {INDEX} says")
+
     def fetch(self, shard: Shard) -> Path:
+        self.require_fitting(shard)
         path = self.cache / f"{shard.sha256}.safetensors"
         self.cache.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):  # of several processes one fetches, the others wait
             if not self._has(path, shard):
-                self._make_room(shard.bytes)
-                temporary = path.with_suffix(".part")
-                try:
+                with self._temporary() as temporary:
                     self._fetch(shard.file, temporary, shard.bytes, shard.sha256)
+                    make_room(self.cache, self.max_bytes, temporary)  # only now: what an index says costs no shard
                     os.replace(temporary, path)
-                finally:
-                    temporary.unlink(missing_ok=True)
                 self._checked.add(shard.sha256)
-            os.utime(path)  # the ones used last stay
+            with contextlib.suppress(FileNotFoundError):  # another process makes room; whoever opens it, asks again
+                os.utime(path)  # the ones used last stay
         return path
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        """A new file in the cache, of a name that nobody could plant a link at; gone afterwards, or renamed."""
+        descriptor, name = tempfile.mkstemp(suffix=TEMPORARY, dir=self.cache)
+        os.close(descriptor)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
     def _has(self, path: Path, shard: Shard) -> bool:
         """Whether the cache has the shard as it should be; each process reads it through once to know."""
-        if not path.is_file() or path.stat().st_size != shard.bytes:
+        try:
+            if path.stat().st_size != shard.bytes:
+                return False
+            if shard.sha256 not in self._checked and _sha256(path) == shard.sha256:
+                self._checked.add(shard.sha256)
+        except FileNotFoundError:  # never fetched, or another process makes room
             return False
-        if shard.sha256 not in self._checked and _sha256(path) == shard.sha256:
-            self._checked.add(shard.sha256)
         return shard.sha256 in self._checked
-
-    def _make_room(self, num_bytes: int) -> None:
-        """Remove the shards whose last use is longest ago, until so many bytes fit; open ones stay readable."""
-        found: list[tuple[float, int, Path]] = []
-        for path in self.cache.glob("*.safetensors"):
-            with contextlib.suppress(FileNotFoundError):  # another process makes room too
-                found.append((path.stat().st_mtime, path.stat().st_size, path))
-        held = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if held + num_bytes <= self.max_bytes:
-                break
-            path.unlink(missing_ok=True)
-            held -= size
 
     def _fetch(self, name: str, path: Path, size: int, sha256: str | None = None) -> None:
         """Fetch a file of this size, or with no checksum of at most this size.
@@ -197,9 +188,12 @@ def _fetch_once(system: Any, url: str, path: Path, size: int, sha256: str | None
                 raise _WrongContent(f"more than the {size} bytes that were expected")
 
     system.get_file(url, str(path), callback=AtMost())
+    found = path.stat().st_size
+    if found > size:  # not every file system calls back
+        raise _WrongContent(f"{found} bytes came, at most {size} were expected")
     if sha256 is None:
         return
-    if (found := path.stat().st_size) != size:
+    if found != size:
         raise _WrongContent(f"{found} bytes came, {size} were expected")
     if (checksum := _sha256(path)) != sha256:
         raise _WrongContent(f"its SHA-256 is {checksum}, {sha256} was expected")

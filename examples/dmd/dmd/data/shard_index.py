@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from .moments import Moments
-from .recordings import LABEL_RANGES, SPLITS, UNLABELLED, regression_labels
+from .recordings import LABEL_RANGES, SPLITS, UNLABELLED, regression_labels, texts
 
 FORMAT, VERSION = "dmd-shards", 1
 INDEX = "index.json"
@@ -31,6 +32,7 @@ MAX_INDEX_BYTES = 512 * 2**20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.safetensors")  # no folder, no leading dot
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_STEPS = 2**40
+MAX_NUMBER = 1e100  # beyond the squares of MAX_STEPS float32 values; JSON has whole numbers that no float64 holds
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def parse_index(where: str, text: bytes) -> ShardIndex:
     dims: dict[str, int] = root.get("dims", dict)
     if not dims or not all(type(width) is int and 0 < width < 2**24 for width in dims.values()):
         raise root.wrong("dims", "modality -> number of columns")
+    texts(f"{where}, key 'dims'", dims)
     splits = root.entry("splits")
     parsed = {name: _parse_split(splits.entry(name), dims, metrics, len(classes)) for name in SPLITS}
     if len({split.token_lengths is None for split in parsed.values()}) > 1:
@@ -104,6 +107,9 @@ def _parse_split(entry: _Entry, dims: Mapping[str, int], metrics: str, num_class
     size = len(ids)
     if not ids:
         raise entry.wrong("ids", "at least one string")
+    if len(set(ids)) < size:
+        [(repeated, count)] = Counter(ids).most_common(1)
+        raise ValueError(f"{entry.where}, key '{entry.path}ids': must be different, got {repeated!r:.60} {count} times")
     lengths, moments = entry.entry("lengths"), entry.entry("moments")
     for part, key in ((lengths, "lengths"), (moments, "moments")):
         if list(part.content) != list(dims):
@@ -123,8 +129,10 @@ def _parse_split(entry: _Entry, dims: Mapping[str, int], metrics: str, num_class
 def _parse_labels(entry: _Entry, size: int, metrics: str, num_classes: int) -> np.ndarray:
     labels = entry.get("labels", list)
     kinds = (int,) if metrics == "accuracy" else (int, float)
-    if len(labels) != size or not all(label is None or type(label) in kinds for label in labels):
-        raise entry.wrong("labels", f"{size} numbers or nulls")
+    if len(labels) != size or not all(
+        label is None or (type(label) in kinds and abs(label) <= MAX_NUMBER) for label in labels
+    ):
+        raise entry.wrong("labels", f"{size} numbers or nulls, none beyond {MAX_NUMBER:g}")
     if metrics != "accuracy":
         return regression_labels(f"{entry.where}, key '{entry.path}labels'", np.array(labels, np.float64), metrics)
     if not all(label is None or 0 <= label < num_classes for label in labels):
@@ -177,7 +185,7 @@ class _Entry:
         value = self.get(key, list)
         if not all(isinstance(one, str) for one in value):
             raise self.wrong(key, "a list of strings")
-        return value
+        return texts(f"{self.where}, key '{self.path}{key}'", value)
 
     def counts(self, key: str, size: int) -> np.ndarray:
         value = self.get(key, list)
@@ -187,8 +195,8 @@ class _Entry:
 
     def numbers(self, key: str, size: int) -> np.ndarray:
         value = self.get(key, list)
-        if len(value) != size or not all(type(one) in (int, float) and abs(one) < np.inf for one in value):
-            raise self.wrong(key, f"{size} finite numbers")
+        if len(value) != size or not all(type(one) in (int, float) and abs(one) <= MAX_NUMBER for one in value):
+            raise self.wrong(key, f"{size} numbers, none beyond {MAX_NUMBER:g}")
         if key != "mean" and min(value) < 0:
             raise self.wrong(key, "numbers from 0")
         return np.array(value, np.float64)

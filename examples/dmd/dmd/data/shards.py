@@ -92,7 +92,11 @@ class ShardFiles:
             return shard
         path = self.source.fetch(self.shards[number])
         try:
-            shard = safe_open(path, "numpy")
+            try:
+                shard = safe_open(path, "numpy")
+            except FileNotFoundError:  # another process has made room in the cache meanwhile
+                path = self.source.fetch(self.shards[number])
+                shard = safe_open(path, "numpy")
             if number not in self._checked:
                 self._check(number, path, shard)
         except SafetensorError as error:
@@ -193,7 +197,7 @@ def open_shards(
         has_tokens = part.token_lengths is not None
         tokens = Sharded(files, "tokens", part.token_lengths, numbers, None, None) if has_tokens else None
         if in_blocks:
-            for sequence in inputs.values():
+            for sequence in (*inputs.values(), *([tokens] if tokens is not None else [])):
                 sequence.blocks = numbers
         splits[name] = Split(part.ids, inputs, part.labels, tokens)
     checksum = hashlib.sha256(text).hexdigest()  # the index has the checksums of the shards
