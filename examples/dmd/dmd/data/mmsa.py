@@ -45,6 +45,8 @@ def read_mmsa(path: Path, *, task: str | None = None, metrics: str | None = None
     for split in SPLITS:
         if not isinstance(content, dict) or not isinstance(content.get(split), dict):
             raise ValueError(f"{path}: must hold a dict of the splits 'train', 'valid', 'test'; '{split}' is missing")
+    # Dicts of its own for each split, as the file may give two of them one dict: arrays leave them when they are read.
+    content = {split: dict(content[split]) for split in SPLITS}
     # A modality of one split must be in all: reading the split without it then says which.
     names = [name for name, key in MODALITIES.items() if any(key in content[split] for split in SPLITS)]
     if not names:
