@@ -177,7 +177,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
         targets = Targets(Path(folder))
         while time.monotonic() < end:
-            for kind in (kind for kind in arguments.kinds for _ in range(REPEATS[kind])):
+            for kind in (name for name in arguments.kinds for _ in range(REPEATS[name])):
                 number += 1
                 outcome, what = one(targets, kind, arguments.seed * 10**9 + number)
                 counts[kind, outcome] += 1

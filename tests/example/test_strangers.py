@@ -38,14 +38,9 @@ def server():
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "HF_HUB_OFFLINE": "0"}
     paths = [str(ROOT), str(ROOT / "examples" / "dmd"), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.example.strangers.server"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=ROOT,
-    )
+    command = [sys.executable, "-m", "tests.example.strangers.server"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **pipes, env=environment, cwd=ROOT)
     assert json.loads(process.stdout.readline()) == {"ready": True}
 
     def run(cwd, *arguments):
