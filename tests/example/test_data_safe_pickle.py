@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dmd.data.safe_pickle import load_pickle
+from dmd.data.safe_pickle import load_object_npy, load_pickle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -174,3 +174,26 @@ def test_what_is_no_pickle_is_one_clear_error(tmp_path, data):
     (tmp_path / "no.pkl").write_bytes(data)
     with pytest.raises(ValueError, match=r"no\.pkl: (the file is cut short|cannot be read)"):
         load_pickle(tmp_path / "no.pkl")
+
+
+def test_arrays_of_objects_load_without_their_pickle_running(tmp_path):
+    canary = tmp_path / "canary"
+    path = tmp_path / "objects.npy"
+    content = {"X": [np.ones((2, 3)), np.zeros((4, 3))], "y": np.arange(2), "names": ["a", "b"]}
+    np.save(path, np.array(content, dtype=object), allow_pickle=True)
+    loaded = load_object_npy(path)
+    assert loaded.keys() == content.keys()
+    np.testing.assert_array_equal(loaded["X"][1], content["X"][1])
+    nested = np.empty(2, object)
+    nested[:] = [np.arange(3), "text"]
+    np.save(path, nested, allow_pickle=True)
+    np.testing.assert_array_equal(load_object_npy(path)[0], np.arange(3))
+    for value in (Touch(canary), Evaluate(canary)):
+        np.save(path, np.array({"X": value}, dtype=object), allow_pickle=True)
+        with pytest.raises(ValueError, match=r"objects\.npy: cannot be read .*refused to load"):
+            load_object_npy(path)
+    assert not canary.exists()
+    for content in (b"", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"objects\.npy"):
+            load_object_npy(path)

@@ -20,7 +20,6 @@ import torch
 from dmd.checkpoint import build_task, describe, load_weights, save_weights, write_config
 from dmd.command import one_line_errors
 from dmd.data import load
-from dmd.data.safe_pickle import load_object_npy
 from dmd.released_checkpoint import import_published
 from dmd.safe_checkpoint import load_state_dict
 
@@ -39,14 +38,9 @@ def server():
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "HF_HUB_OFFLINE": "0"}
     paths = [str(ROOT), str(ROOT / "examples" / "dmd"), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.example.strangers.server"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=ROOT,
-    )
+    command = [sys.executable, "-m", "tests.example.strangers.server"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **pipes, env=environment, cwd=ROOT)
     assert json.loads(process.stdout.readline()) == {"ready": True}
 
     def run(cwd, *arguments):
@@ -256,25 +250,3 @@ def test_text_encoders(refuses, tmp_path, canary, module):
         return "train", *data, "--text", "frozen", "--text_encoder", folder
 
     refuses("text encoders", settings.encoders(folder, canary, module), command)
-
-
-def test_arrays_of_objects_load_without_their_pickle_running(tmp_path, canary):
-    path = tmp_path / "objects.npy"
-    content = {"X": [np.ones((2, 3)), np.zeros((4, 3))], "y": np.arange(2), "names": ["a", "b"]}
-    np.save(path, np.array(content, dtype=object), allow_pickle=True)
-    loaded = load_object_npy(path)
-    assert loaded.keys() == content.keys()
-    np.testing.assert_array_equal(loaded["X"][1], content["X"][1])
-    nested = np.empty(2, object)
-    nested[:] = [np.arange(3), "text"]
-    np.save(path, nested, allow_pickle=True)
-    np.testing.assert_array_equal(load_object_npy(path)[0], np.arange(3))
-    for value in (pickles.Calls(os.system, f"touch {canary}"), pickles.Calls(eval, "1")):
-        np.save(path, np.array({"X": value}, dtype=object), allow_pickle=True)
-        with pytest.raises(ValueError, match=r"objects\.npy: cannot be read .*refused to load"):
-            load_object_npy(path)
-    assert not canary.exists()
-    for content in (b"", b"\x93NUMPY\x01\x00", archives.header("(" * 9000), archives.declared((2,))):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"objects\.npy"):
-            load_object_npy(path)
