@@ -15,6 +15,7 @@ from dmd.config import RunConfig
 from dmd.data import only
 from dmd.export import export_run
 from dmd.released_network import NAMES
+from dmd.training_state import weights_of
 
 from tests.example.test_predictor import CLASSES, DIMS, VALUES, untrained
 
@@ -149,7 +150,7 @@ def test_an_imported_checkpoint(tmp_path):
     parts = {"network": asdict(task.model.config), "objective": asdict(task.config)}
     described = {"dims": DIMS, "task": "regression", "metrics": "mosi", "classes": [], "sha256": "", "encoder": None}
     write_config(tmp_path, RunConfig(data="x.pkl"), described | {"released": parts})
-    save_weights(tmp_path / "model.safetensors", task)
+    save_weights(tmp_path / "model.safetensors", weights_of(task))
     paths = export_run(tmp_path, tmp_path / "export")
     graph = json.loads(paths[2].read_text())
     assert {name: (each["steps"], each["mask"]) for name, each in graph["modalities"].items()} == {

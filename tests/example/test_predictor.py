@@ -15,6 +15,7 @@ from dmd.data import collate, synthetic
 from dmd.model import ModelConfig
 from dmd.predictor import Predictor, Value
 from dmd.released_network import NAMES as RELEASED
+from dmd.training_state import weights_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def untrained(out, recordings=VALUES, network="dmd", **options):
             buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
     out.mkdir(parents=True, exist_ok=True)
     write_config(out, config, described)
-    save_weights(out / "model.safetensors", task)
+    save_weights(out / "model.safetensors", weights_of(task))
     return out
 
 
@@ -122,7 +123,7 @@ def test_an_imported_checkpoint(tmp_path):
     parts = {"network": asdict(network), "objective": asdict(task.config)}
     described = {"dims": DIMS, "task": "regression", "metrics": "mosi", "classes": [], "sha256": "", "encoder": None}
     write_config(tmp_path, RunConfig(data="x.pkl"), described | {"released": parts})
-    save_weights(tmp_path / "model.safetensors", task)
+    save_weights(tmp_path / "model.safetensors", weights_of(task))
     predictor = Predictor.from_checkpoint(tmp_path)
     samples = [drawn(0, (4, 6, 5)), drawn(1, (2, 0, 1)), drawn(2, (0, 1, 0))]
     padded = {name: np.zeros((3, steps[name], dim), np.float32) for name, dim in DIMS.items()}

@@ -22,6 +22,7 @@ from dmd.command import one_line_errors
 from dmd.data import load
 from dmd.released_checkpoint import import_published
 from dmd.safe_checkpoint import load_state_dict
+from dmd.training_state import weights_of
 
 from tests.example.small_runs import CONFIG, MODEL
 from tests.example.strangers import archives, pickles, settings
@@ -78,7 +79,7 @@ def run_folder(tmp_path):
     folder.mkdir()
     config = type(CONFIG)(data=str(data), out=str(folder), device="cpu", model=MODEL)
     write_config(folder, config, describe(recordings))
-    save_weights(folder / "model.safetensors", build_task(config, describe(recordings)))
+    save_weights(folder / "model.safetensors", weights_of(build_task(config, describe(recordings))))
     return folder
 
 
