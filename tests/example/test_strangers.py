@@ -227,11 +227,21 @@ def test_a_bad_file_for_a_good_run(refuses, server, tmp_path, run_folder, canary
 
     def command(content):
         (tmp_path / "bad.pkl").write_bytes(content)
-        return "predict", run_folder, tmp_path / "bad.pkl", "--out", tmp_path / "predictions.csv", "--device", "cpu"
+        return (
+            "predict",
+            "--checkpoint",
+            run_folder,
+            "--data",
+            tmp_path / "bad.pkl",
+            "--out",
+            tmp_path / "predictions.csv",
+            "--device",
+            "cpu",
+        )
 
     refuses("files to predict", some, command)
-    arguments = ("--out", tmp_path / "predictions.csv", "--device", "cpu")
-    assert server(tmp_path, "predict", run_folder, tmp_path / "good.pkl", *arguments)["status"] == 0
+    arguments = ("--data", tmp_path / "good.pkl", "--out", tmp_path / "predictions.csv", "--device", "cpu")
+    assert server(tmp_path, "predict", "--checkpoint", run_folder, *arguments)["status"] == 0
 
 
 def test_text_encoders(refuses, tmp_path, canary, module):
