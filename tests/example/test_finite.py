@@ -103,6 +103,19 @@ def test_a_learning_rate_that_is_too_high(tmp_path, capsys):
     assert f"everything is in {out}/not_finite.json; a lower --learning-rate may help" in error
 
 
+def test_predictions_that_are_not_finite(tmp_path, capsys):
+    """Weights that are finite can be too large for the validation split, before steps are skipped."""
+    out = tmp_path / "run"
+    options = ["--model.dim=8", "--model.num_heads=2", "--model.num_layers=1", "--learning-rate=1e30", "--epochs=1"]
+    with pytest.raises(SystemExit) as ended:
+        train.main(["--data", "synthetic", "--device", "cpu", "--out", str(out), *options])
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert error.startswith("\nerror: 64 of 64 predictions of split 'valid' are not finite, the first is of sample ")
+    assert len(json.loads((out / "not_finite.json").read_text())["samples"]) == 64
+
+
 def test_counts_survive(tmp_path, monkeypatch):
     spoil(monkeypatch, {2, 3}, "loss")
     run = prepare(tmp_path, epochs=1, batch_size=16, max_skipped_steps=3)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from .data import Batch, Recordings
 from .data.recordings import UNLABELLED, is_labelled
+from .finite import NotFinite
 from .metrics import compute_metrics
 from .task import DMDTask
 
@@ -44,6 +45,9 @@ def evaluate(
         each edge over the samples that have both its modalities]}, "features" {unit: {modality: (N, width)}}, NaN where
         the sample lacks the modality, "node_losses" {unit: [mean task loss of each modality's own prediction over the
         labelled samples that have it]}. The number of processes changes none of it: no sample counts twice.
+
+    Raises:
+        NotFinite: a prediction is not finite.
     """
     samples = recordings.splits[split]
     per_sample: dict[str, list[Tensor]] = defaultdict(list)
@@ -79,6 +83,9 @@ def evaluate(
     joined, by_batch = _join(per_sample), _join(per_batch)
     order = np.argsort(joined.pop("index"))
     prediction = joined.pop("prediction")[order]
+    if wrong := [samples.ids[i] for i in np.flatnonzero(~np.isfinite(prediction))]:
+        text = f"{len(wrong)} of {len(prediction)} predictions of split {split!r} are not finite"
+        raise NotFinite(f"{text}, the first is of sample {wrong[0]}", {"split": split, "samples": wrong})
     features: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for name, value in joined.items():
         unit, modality = name.split("/", 1)

@@ -18,11 +18,12 @@ Explain = Callable[[Batch, int], tuple[dict[str, float], list[str]]]
 
 
 class NotFinite(FloatingPointError):
-    """Too many steps in a row were skipped.
+    """Too many steps in a row were skipped, or a prediction is not finite.
 
     Attributes:
         path: of the file that the report is in, once it is written.
-        report: "steps", "samples" (ids of each skipped batch), "terms" and "gradients" of the last of them.
+        report: "split" and "samples"; or "steps", "samples" (ids of each skipped step), "terms" and "gradients" of the
+            last of them.
     """
 
     def __init__(self, message: str, report: Mapping[str, Any]) -> None:
@@ -88,7 +89,10 @@ class FiniteWatch:
         groups = Counter(".".join(name.split(".")[:2]) for name in bad)
         values = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
         first = ", ".join(of_each[step][batch][:4]) + (", ..." if len(of_each[step][batch]) > 4 else "")
-        where = ", ".join(f"{name} ({count})" for name, count in groups.items()) or "none when the batch is run again"
+        where = (
+            ", ".join(f"{name} ({count})" for name, count in groups.items())
+            or "none, only the length of all of them together"
+        )
         message = (
             f"{self.limit} steps in a row had a loss or gradient that is not finite, and were skipped: "
             f"steps {min(of_each)} to {step}. The last one's samples: {first}; loss terms: {values}; "

@@ -140,7 +140,9 @@ def check_fits(path: Path, config: RunConfig, described: Mapping[str, Any], buil
         raise ValueError(f"{path} is damaged: {error}") from error
     num_values = sum(tensor.numel() for tensor in task.state_dict().values())
     if size and num_values > size:
-        raise ValueError(f"{path} is a checkpoint of another config: that has {num_values} values, in {size} bytes")
+        raise ValueError(
+            f"{path} is cut short, or of another config: that has {num_values} values, and the file {size} bytes"
+        )
 
 
 def local_data(config: RunConfig) -> str:
