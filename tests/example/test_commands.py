@@ -220,6 +220,7 @@ def test_a_folder_without_a_run_is_not_gone_on_with(tmp_path, capsys):
     assert capsys.readouterr().err == wanted
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     out = tmp_path / "run"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
