@@ -285,7 +285,11 @@ def test_the_command(source, folder, tmp_path, capsys):
 def test_an_interrupted_conversion_leaves_nothing_that_looks_finished(tmp_path, number):
     source = mmsa_file(tmp_path / "file.pkl", (4000, 3, 3))
     command = [sys.executable, str(ROOT / "examples" / "dmd" / "convert.py"), str(source), str(tmp_path / "shards")]
-    process = subprocess.Popen([*command, "--shard-bytes", "1"], stderr=subprocess.PIPE)  # thousands of files
+    process = subprocess.Popen(
+        [*command, "--shard-bytes", "1"],  # thousands of files
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which tests in the background ignore
+    )
     while not (tmp_path / "shards.tmp" / "train-00010.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.01)
