@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from unittest import mock
 
 import train
 from dmd.data import synthetic
@@ -41,14 +42,14 @@ KILLED_AFTER = 7  # steps: in the second epoch of five
 
 def run(folder, task, processes):
     """One run of the command."""
-    train.load = lambda *_, **__: RECORDINGS
     name = task.rstrip("+!")
     options = {"resume": folder / name} if task.endswith("+") else OPTIONS | {"out": folder / name}
     if not task.endswith("+"):
         options["batch_size"] = GLOBAL_BATCH // processes
     if task.endswith("!"):
         kill_after(KILLED_AFTER)
-    train.main([f"--{option}={value}" for option, value in options.items()])
+    with mock.patch.object(train, "load", lambda *_, **__: RECORDINGS):
+        train.main([f"--{option}={value}" for option, value in options.items()])
 
 
 def kill_after(steps):
