@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from dmd.command import printable
 from dmd.data import load
 from dmd.data.own_folder import read_folder
 from dmd.data.ragged import from_arrays
@@ -88,7 +89,7 @@ def main(given: list[str]) -> int:
             return 0
         convert(arguments.source, arguments.target, arguments)
     except (OSError, EOFError, ValueError, TypeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; nothing is left", file=sys.stderr)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +11,7 @@ import torch
 from dmd.checkpoint import load_for, read_config
 from dmd.command import one_line_errors, with_underscores, writable_file
 from dmd.predictor import Class, Predictor
-from dmd.report import write_text
+from dmd.report import write_csv
 from tqdm import tqdm
 
 
@@ -73,10 +71,8 @@ def main(arguments: list[str]) -> None:
         given = prepare(**vars(parser.parse_args(with_underscores(arguments))))
     predictor, path = given["predictor"], given["path"]
     rows, refused = answer(predictor, given["recordings"])
-    text = io.StringIO()
     columns = ["split", "id", "prediction", *(f"probability of {name}" for name in predictor.classes)]
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    write_text(path, text.getvalue())
+    write_csv(path, columns, rows)
     if refused:
         print(f"warning: {len(refused)} samples have no prediction; the first is {refused[0]}", file=sys.stderr)
     print(f"predictions of {len(rows) - len(refused)} samples are in {path}")

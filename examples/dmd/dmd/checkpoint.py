@@ -148,6 +148,22 @@ def load_weights(path: Path, module: nn.Module) -> None:
         raise ValueError(f"{path} is a checkpoint of another config: {first[0].strip()}") from error
 
 
+def load_network(
+    folder: Path, config: RunConfig, described: Mapping[str, Any]
+) -> DMDTask | BaselineTask | ReleasedTask:
+    """The trained network of a run, for what :func:`read_config` says of it.
+
+    Raises:
+        FileNotFoundError: the folder holds no trained network.
+        ValueError: the weights are damaged, or the configuration does not fit them.
+    """
+    path = folder / "model.safetensors"
+    check_fits(path, config, described, build_task)
+    task = build_task(config, described)
+    load_weights(path, task)
+    return task
+
+
 def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask | ReleasedTask, Recordings]:
     """The trained network of a run, and the data to use it on; by default the run's own.
 
@@ -156,9 +172,7 @@ def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask | R
         ValueError: a file is damaged, or the data has other modalities or widths than the network.
     """
     config, described = read_config(folder)
-    check_fits(folder / "model.safetensors", config, described, build_task)
-    task = build_task(config, described)
-    load_weights(folder / "model.safetensors", task)
+    task = load_network(folder, config, described)
     recordings = load(data or local_data(config), task=described["task"], metrics=described["metrics"])
     recordings = with_text(recordings, config, described.get("encoder"))
     recordings = only(recordings, config.modalities)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -62,6 +63,12 @@ def _said_how_much(path: Path, size: int) -> Iterator[None]:
         if isinstance(error, SafetensorError) and number is not None:
             raise OSError(number, f"{path} cannot be written: {os.strerror(number)}") from error
         raise
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from .config import RunConfig
 from .data import Batch, BatchOrder
+from .finite import Part
 from .stopping import Stopped, StopRequest
 from .training_step import TrainingStep
 
@@ -70,10 +71,9 @@ class Epoch:
         self.step.module.train()
         totals = torch.tensor(state["totals"] or 0.0, device=device)  # (term + 1,), the last counts the batches
         hidden = None if accelerator.is_main_process else True  # None: hidden where the screen is not a terminal
-        bar = tqdm(
-            self.loader, f"epoch {epoch}/{config.epochs}", done + len(sizes), False, initial=done, disable=hidden
-        )
-        parts: list[tuple[Batch, int]] = []  # of the step
+        title, total = f"epoch {epoch}/{config.epochs}", done + len(sizes)
+        bar = tqdm(self.loader, title, total, leave=False, initial=done, disable=hidden)
+        parts: list[Part] = []  # of the step
         for number, (batch, size) in enumerate(zip(bar, sizes, strict=True)):
             step = number // every
             rate_at = (epoch - 1) * steps_an_epoch + done // every + step
@@ -81,12 +81,13 @@ class Epoch:
             chance = _chance(config.seed, epoch, done + number, accelerator.process_index)
             torch.manual_seed(chance)
             # The last step of an epoch may have fewer batches; accelerate divides by the full number all the same.
-            factor = every / min(every, len(sizes) - step * every) * self._share(size)
+            share = 1.0 if config.global_losses else order.share(size)
+            factor = every / min(every, len(sizes) - step * every) * share
             is_last = (number + 1) % every == 0 or number + 1 == len(sizes)
             arrived = send_to_device(batch, device, non_blocking=True)
-            totals = totals + self._share(size) * self.run_step(arrived, factor, is_last)
+            totals = totals + share * self.run_step(arrived, factor, is_last)
             state["seen"] += size
-            parts.append((batch, chance))
+            parts.append((batch.index.tolist(), chance))
             if not is_last:
                 continue
             state["step"] += 1
@@ -107,9 +108,6 @@ class Epoch:
         means = (totals[:-1] / totals[-1]).tolist()
         return dict(zip(self.step.terms or state["terms"], means, strict=True))
 
-    def _share(self, size: int) -> float:
-        return 1.0 if self.config.global_losses else self.order.share(size)
-
     def asked_to_stop(self, *, always: bool) -> int:
         """The signal that one of the processes has received; 0: none. On GPUs they ask each other now and then only."""
         received, accelerator = self.stop.received or 0, self.accelerator
@@ -121,8 +119,9 @@ class Epoch:
         everyone = accelerator.gather(torch.tensor([received], device=accelerator.device))
         return int(everyone.max())
 
-    def _explain(self, batch: Batch, chance: int) -> tuple[dict[str, float], list[str]]:
+    def _explain(self, positions: list[int], chance: int) -> tuple[dict[str, float], list[str]]:
         """Run a batch once more as it was; see :meth:`FiniteWatch.failure`."""
+        batch = self.loader.collate_fn(positions)
         module = self.accelerator.unwrap_model(self.step.module)
         torch.manual_seed(chance)
         with self.accelerator.autocast():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .baselines import BaselineTask
-from .checkpoint import build_task, load_weights, read_config
+from .checkpoint import load_network, read_config
 from .released_objective import ReleasedTask
 from .report import write_json
 from .task import DMDTask
@@ -170,8 +170,7 @@ def export_run(folder: Path, out: Path) -> list[Path]:
     config, described = read_config(folder)
     if config.text == "finetune":
         raise ValueError(f"{folder} trained its text encoder along: a network that reads token ids is not exported")
-    task = build_task(config, described)
-    load_weights(folder / "model.safetensors", task)
+    task = load_network(folder, config, described)
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"model.{suffix}" for suffix in ("pt2", "onnx", "json")]
     program = export_program(task.eval(), described)

@@ -11,10 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .data import Batch
-
-Part = tuple[Batch, int]  # and the seed of its chance
-Explain = Callable[[Batch, int], tuple[dict[str, float], list[str]]]
+Part = tuple[list[int], int]  # the positions of a batch's samples, and the seed of its chance
+Explain = Callable[[list[int], int], tuple[dict[str, float], list[str]]]
 
 
 class NotFinite(FloatingPointError):
@@ -75,14 +73,16 @@ class FiniteWatch:
 
         Args:
             ids: of the split's samples.
-            explain: from a batch and the seed of its chance to its loss terms, and the parameters whose gradient is not
-                finite.
+            explain: from a batch's positions and the seed of its chance to its loss terms, and the parameters whose
+                gradient is not finite.
         """
         rows = [[*row] for is_bad, row in groupby(self._recent, lambda entry: bool(entry[2])) if is_bad]
         skipped = max(rows, key=len)
-        of_each = {step: [_ids_of(batch, ids) for batch, _ in parts] for step, parts, _ in skipped}
+        of_each = {
+            step: [[ids[i] for i in positions if i >= 0] for positions, _ in parts] for step, parts, _ in skipped
+        }
         step, parts, _ = skipped[-1]
-        explained = [explain(batch, chance) for batch, chance in parts]  # all of them: processes wait for one another
+        explained = [explain(*part) for part in parts]  # all of them: processes wait for one another
         wrong = [number for number, (terms, _) in enumerate(explained) if not all(map(math.isfinite, terms.values()))]
         batch = wrong[0] if wrong else len(parts) - 1
         terms, bad = explained[batch]
@@ -110,7 +110,3 @@ class FiniteWatch:
         """From a checkpoint."""
         skipped, in_a_row, _ = counts
         self.counts.copy_(torch.tensor([skipped, in_a_row, 0.0]))  # what was not too long then is not looked at again
-
-
-def _ids_of(batch: Batch, ids: Sequence[str]) -> list[str]:
-    return [ids[position] for position in batch.index.tolist() if position >= 0]

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .baselines import BaselineTask
-from .checkpoint import build_task, load_weights, read_config
+from .checkpoint import load_network, read_config
 from .config import RunConfig
-from .foreign import check_fits
 from .released_objective import ReleasedTask
 from .samples import SampleReader
 from .task import DMDTask
@@ -110,9 +109,7 @@ class Predictor:
             ValueError: a file is damaged, or the text encoder that the run was trained with cannot be loaded.
         """
         config, described = read_config(Path(folder))
-        check_fits(Path(folder) / "model.safetensors", config, described, build_task)
-        task = build_task(config, described)
-        load_weights(Path(folder) / "model.safetensors", task)
+        task = load_network(Path(folder), config, described)
         if config.text == "frozen":
             encoder, found = load_encoder(config.text_encoder)
             if found != described["encoder"]:

@@ -25,6 +25,7 @@ from .spread import mean_std
 __all__ = [
     "results_table",
     "summary_table",
+    "write_csv",
     "write_edges_csv",
     "write_json",
     "write_pictures",
@@ -42,7 +43,7 @@ def write_json(path: Path, content: object) -> None:
 def write_edges_csv(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write one line an epoch, GD-Unit and edge: epoch, unit, source, target, weight."""
     columns = ("epoch", "unit", "source", "target", "weight")
-    _write_csv(path, columns, ([row[column] for column in columns] for row in rows))
+    write_csv(path, columns, ([row[column] for column in columns] for row in rows))
 
 
 def write_predictions_csv(path: Path, predictions: Mapping[str, Mapping[str, Any]]) -> None:
@@ -57,7 +58,7 @@ def write_predictions_csv(path: Path, predictions: Mapping[str, Mapping[str, Any
         for split, part in predictions.items()
         for name, truth, prediction in zip(part["id"], part["truth"], part["prediction"], strict=True)
     )
-    _write_csv(path, ("split", "id", "truth", "prediction"), rows)
+    write_csv(path, ("split", "id", "truth", "prediction"), rows)
 
 
 def write_run(
@@ -100,14 +101,14 @@ def write_run(
 
 
 def heading(
-    task: nn.Module, recordings: Recordings, state: Mapping[str, Any], accelerator: Accelerator, out: Path
+    data: str, task: nn.Module, recordings: Recordings, state: Mapping[str, Any], accelerator: Accelerator, out: Path
 ) -> str:
     """What is about to be trained, on what, and from where."""
     parameters = sum(parameter.numel() for parameter in task.parameters())
     sizes = ", ".join(f"{split} {size}" for split, size in recordings.sizes.items())
     start = f", from epoch {state['epoch'] + 1}, step {state['step'] + 1}" if state["step"] else ""
     device = f"{accelerator.device}, {accelerator.num_processes} process(es)"
-    return f"{recordings.path}: {sizes}; {parameters:,} parameters on {device}; into {out}{start}"
+    return f"{data}: {sizes}; {parameters:,} parameters on {device}; into {out}{start}"
 
 
 def finished_epochs(out: Path) -> int | None:
@@ -190,7 +191,8 @@ def _plain(content: Any) -> Any:
     return str(content) if isinstance(content, Path) else content
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a line of names, and a line a row."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

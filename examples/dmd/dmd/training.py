@@ -171,7 +171,7 @@ class Run:
         parts = self.module, optimizer, accelerator
         self.step = TrainingStep(*parts, config.clip_norm, rates, watch, capturable=graphed)
         self.run_step = GraphedStep(self.step, CUDARecorder()) if graphed else self.step
-        accelerator.print(heading(self.task, self.recordings, self.state, accelerator, self.out))
+        accelerator.print(heading(config.data, self.task, self.recordings, self.state, accelerator, self.out))
         if obstacle is not None:
             accelerator.print(f"graph: not used, because {obstacle}")
         parts = config, accelerator, self.step, self.run_step, loader, train.ids
@@ -214,9 +214,8 @@ class Run:
         note = f"  {skipped} steps skipped, not finite" if skipped else ""
         note += "  best so far" if self.config.keep == "best" and self._best()["epoch"] == epoch else ""
         metric, _ = SELECTION[self.recordings.metrics]
-        text = (
-            f"epoch {epoch:3d}  loss {terms['loss']:8.4f}  valid {metric} {valid[metric]:.4f}  {seconds:5.1f} s{note}"
-        )
+        value = f"valid {metric} {valid[metric]:.4f}"
+        text = f"epoch {epoch:3d}  loss {terms['loss']:8.4f}  {value}  {seconds:5.1f} s{note}"
         self.accelerator.print(text, flush=True)
 
     def _finish(self, valid: DataLoader[Batch]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ A checkpoint is a folder ``checkpoints/epoch-0002-step-00000117`` (two epochs fi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -25,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .durable import replacing, sync
+from .durable import replacing, sha256_of, sync
 
 KEPT = 2
 FORMAT = 1  # of training.json
@@ -101,7 +100,7 @@ def write_checkpoint(
         for name, content in tensors.items():
             save_file(dict(content), temporary / name)
         (temporary / "training.json").write_text(text, encoding="utf-8")
-        sums = [f"{_sha256(path)}  {path.name}\n" for path in sorted(temporary.iterdir())]
+        sums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(temporary.iterdir())]
         (temporary / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
     worthless = {path for path in unusable if path != target}
     unusable.clear()  # what is written later under one of their names is whole
@@ -153,7 +152,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not {"model.safetensors", "optimizer.safetensors", "training.json"} <= sums.keys() <= _FILES:
         raise ValueError(f"SHA256SUMS names {sorted(sums)}")
     for name, digest in sums.items():
-        if _sha256(path / name) != digest:
+        if sha256_of(path / name) != digest:
             raise ValueError(f"the checksum of {name} is another one")
     try:
         state = json.loads((path / "training.json").read_text(encoding="utf-8"))
@@ -175,8 +174,3 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         number, _, key = name.partition(".")
         state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

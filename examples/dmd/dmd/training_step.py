@@ -73,9 +73,8 @@ class TrainingStep:
             (term + 1,): every scalar that the module returns, and 1; zeros where one of them is not finite.
         """
         accelerator = self.accelerator
-        accelerator.gradient_state._set_sync_gradients(
-            is_last
-        )  # what accumulate() would do, which has to guess the end
+        # As accelerate's accumulate() does, which has to guess where an epoch ends.
+        accelerator.gradient_state._set_sync_gradients(is_last)
         with nullcontext() if is_last else accelerator.no_sync(self.module):
             out = self.module(batch)
             # A loss that is not finite makes the gradient so, on every process and in every batch of the step.
@@ -84,11 +83,9 @@ class TrainingStep:
             self.watch.note(accelerator.clip_grad_norm_(self.module.parameters(), self.clip_norm))
             self.optimizer.step()
             self.optimizer.zero_grad()
-        scalars = {name: x for name, x in out.items() if isinstance(x, Tensor) and x.dim() == 0}
+        scalars = {name: x.detach().float() for name, x in out.items() if isinstance(x, Tensor) and x.dim() == 0}
         self.terms = tuple(scalars)
-        terms = torch.stack(
-            [*(value.detach().float() for value in scalars.values()), torch.ones_like(self.watch.found)]
-        )
+        terms = torch.stack([*scalars.values(), torch.ones_like(self.watch.found)])
         return torch.where(terms.isfinite().all(), terms, 0.0)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .recordings import reason_of
+
 
 def read_folder(source: Path) -> dict[str, np.ndarray]:
     """The arrays that :func:`dmd.data.ragged.read_ragged` describes, from the folder that docs/data.md describes.
@@ -94,8 +96,7 @@ def _read_steps(source: Path, folder: Path, sample_id: str) -> np.ndarray | None
     except OSError:
         raise
     except Exception as error:  # numpy has many errors for a damaged file, and few name it
-        reason = " ".join(str(error)[:400].split()) or type(error).__name__
-        raise ValueError(f"{path}: cannot be read as {path.suffix}: {reason}") from error
+        raise ValueError(f"{path}: cannot be read as {path.suffix}: {reason_of(error)}") from error
     if steps.ndim != 2 or steps.dtype.kind not in "iuf":
         raise ValueError(f"{path} must hold numbers (time, dim), got {steps.dtype} {steps.shape}")
     return steps.astype(np.float32)

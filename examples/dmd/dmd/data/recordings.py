@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..durable import sha256_of
 from .sequences import width
 
 SPLITS = ("train", "valid", "test")
@@ -156,15 +157,15 @@ def require_classification(what: str, task: str | None, metrics: str | None) -> 
         )
 
 
+def reason_of(error: Exception) -> str:
+    """What a damaged file's error says, on one line; its kind where it says nothing."""
+    return " ".join(str(error)[:400].split()) or type(error).__name__
+
+
 def file_sha256(path: Path) -> Future[str]:
     """Checksum of a file, in hexadecimal, taken while the caller reads it: hashing leaves the interpreter free."""
-
-    def digest() -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
     pool = ThreadPoolExecutor(1)
-    checksum = pool.submit(digest)
+    checksum = pool.submit(sha256_of, path)
     pool.shutdown(wait=False)
     return checksum
 

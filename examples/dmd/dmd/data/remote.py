@@ -7,7 +7,6 @@ again after a growing pause; what was fetched is compared with the checksum in t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from ..durable import FULL
+from ..durable import FULL, sha256_of
 from .recordings import Recordings
 from .shard_cache import CACHE_GB, TEMPORARY, cache_bytes, cache_folder, make_room
 from .shard_index import INDEX, MAX_INDEX_BYTES, Shard
@@ -120,7 +119,7 @@ class RemoteFolder:
         try:
             if path.stat().st_size != shard.bytes:
                 return False
-            if shard.sha256 not in self._checked and _sha256(path) == shard.sha256:
+            if shard.sha256 not in self._checked and sha256_of(path) == shard.sha256:
                 self._checked.add(shard.sha256)
         except FileNotFoundError:  # never fetched, or another process makes room
             return False
@@ -195,7 +194,7 @@ def _fetch_once(system: Any, url: str, path: Path, size: int, sha256: str | None
         return
     if found != size:
         raise _WrongContent(f"{found} bytes came, {size} were expected")
-    if (checksum := _sha256(path)) != sha256:
+    if (checksum := sha256_of(path)) != sha256:
         raise _WrongContent(f"its SHA-256 is {checksum}, {sha256} was expected")
 
 
@@ -207,8 +206,3 @@ def _may_pass(error: BaseException) -> bool:
         return False
     status = getattr(error, "status", None)  # of HTTP
     return not isinstance(status, int) or status >= 500 or status in PASSING_STATUS
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from .pickle_limits import with_real_letters
+from .recordings import reason_of
 
 FREE_BYTES = 2**26  # what an archive of any size may unpack to
 UNPACKED_FACTOR = 20  # bytes unpacked for a byte of the archive; deflate could make a thousand, recordings make three
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -29,8 +30,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {key: with_real_letters(file[key]) for key in file.files}
     except Exception as error:  # zipfile, zlib and numpy each have their own errors for a damaged file
-        reason = " ".join(str(error)[:400].split()) or type(error).__name__
-        raise ValueError(f"{path}: cannot be read as .npz: {reason}") from error
+        raise ValueError(f"{path}: cannot be read as .npz: {reason_of(error)}") from error
 
 
 def _check_archive(path: Path) -> None:
@@ -58,9 +58,9 @@ def _check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     """Refuse an array whose declared shape is not what its bytes hold."""
     with archive.open(entry) as member:
         version = np.lib.format.read_magic(member)
-        if version not in _HEADERS:
+        if version not in HEADERS:
             raise ValueError(f"{entry.filename[:80]!r} has a header of version {version}")
-        shape, _, dtype = _HEADERS[version](member)
+        shape, _, dtype = HEADERS[version](member)
         num_bytes = entry.file_size - member.tell()
     if dtype.hasobject:
         raise ValueError(

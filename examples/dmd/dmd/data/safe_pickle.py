@@ -18,6 +18,8 @@ import numpy as np
 
 from .pickle_limits import key_of, with_real_letters
 from .pickle_machine import Machine, Maker, Pending
+from .recordings import reason_of
+from .safe_npz import HEADERS
 
 _PLAIN = re.compile(r"[<>=|]?([biufcSU])\d{0,9}|[<>=|]?\?")
 _OBJECTS = re.compile(r"\|?O8?")
@@ -52,10 +54,9 @@ def load_object_npy(path: Path) -> Any:
     with path.open("rb") as file:
         try:
             version = np.lib.format.read_magic(file)
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            _, _, dtype = read_header[version](file)
+            _, _, dtype = HEADERS[version](file)
         except Exception as error:  # numpy's reader of headers fails in any way, from SyntaxError to MemoryError
-            raise ValueError(f"{path}: cannot be read as .npy: {_reason(error)}") from None
+            raise ValueError(f"{path}: cannot be read as .npy: {reason_of(error)}") from None
         if dtype != np.dtype("O"):
             raise ValueError(f"{path}: must hold an array of objects, got dtype {dtype}")
         content = _load(path, file, _MAKERS | {("numpy", "dtype"): _any_dtype})
@@ -71,11 +72,7 @@ def _load(path: Path, file: BinaryIO, makers: dict[tuple[str, str], Maker]) -> A
     except EOFError:
         raise ValueError(f"{path}: the file is cut short, or is no pickle") from None
     except Exception as error:  # a damaged pickle can fail in any way, from IndexError to UnicodeDecodeError
-        raise ValueError(f"{path}: cannot be read as a feature file: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error)[:400].split()) or type(error).__name__
+        raise ValueError(f"{path}: cannot be read as a feature file: {reason_of(error)}") from error
 
 
 def _dtype(_: Machine, arguments: tuple[Any, ...]) -> Pending:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import reduce
 from typing import overload
@@ -37,9 +38,9 @@ class Lazy(Sequence[np.ndarray]):
     dim: int | None
     blocks: np.ndarray | None = None
 
+    @abstractmethod
     def read(self, position: int) -> np.ndarray:
         """The array at a position in [0, N)."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.lengths)

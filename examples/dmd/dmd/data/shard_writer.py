@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save
 from tqdm import tqdm
 
-from ..durable import replacing
+from ..durable import replacing, sha256_of
 from .moments import moments_of
 from .recordings import Recordings, Split, is_labelled
 from .sequences import step_counts
@@ -72,8 +72,7 @@ def verify_shards(folder: Path) -> int:
     shards = [shard for split in index.splits.values() for shard in split.shards]
     for shard in tqdm(shards, "verify", unit="shard", leave=False, disable=None):
         path = source.fetch(shard)
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
         if found != shard.sha256:
             raise ValueError(f"{path}: has changed: its SHA-256 must be {shard.sha256}, got {found}")
     return len(shards)

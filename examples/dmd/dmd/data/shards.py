@@ -90,21 +90,23 @@ class ShardFiles:
         if (shard := self._open.pop(number, None)) is not None:
             self._open[number] = shard
             return shard
-        path = self.source.fetch(self.shards[number])
         try:
-            try:
-                shard = safe_open(path, "numpy")
-            except FileNotFoundError:  # another process has made room in the cache meanwhile
-                path = self.source.fetch(self.shards[number])
-                shard = safe_open(path, "numpy")
-            if number not in self._checked:
-                self._check(number, path, shard)
-        except SafetensorError as error:
-            raise ValueError(f"{path}: is damaged, or no safetensors file: {error}") from error
+            path, shard = self._map(number)
+        except FileNotFoundError:  # another process has made room in the cache meanwhile
+            path, shard = self._map(number)
+        if number not in self._checked:
+            self._check(number, path, shard)
         while self._open and sum(self.shards[each].bytes for each in (*self._open, number)) > HELD:
             del self._open[next(iter(self._open))]
         self._open[number] = shard
         return shard
+
+    def _map(self, number: int) -> tuple[Path, Any]:
+        path = self.source.fetch(self.shards[number])
+        try:
+            return path, safe_open(path, "numpy")
+        except SafetensorError as error:
+            raise ValueError(f"{path}: is damaged, or no safetensors file: {error}") from error
 
     def _check(self, number: int, path: Path, shard: Any) -> None:
         """Compare what a shard says of itself with the index, once."""

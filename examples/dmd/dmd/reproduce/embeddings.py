@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 
-from ..checkpoint import build_task, load_weights, read_config
+from ..checkpoint import load_network, read_config
 from ..config import RunConfig
 from ..data import Recordings, make_loader
 from ..data.recordings import is_labelled
@@ -38,8 +38,7 @@ class Neighbourhood:
 def features_of(folder: Path, base: RunConfig, recordings: Recordings, space: str) -> dict[str, np.ndarray]:
     """The test samples' features by a finished run, modality -> (N, width); NaN where a sample lacks it."""
     config, described = read_config(folder)
-    task = build_task(config, described)
-    load_weights(folder / "model.safetensors", task)
+    task = load_network(folder, config, described)
     accelerator = Accelerator(cpu=base.device == "cpu")
     task, loader = accelerator.prepare(task, make_loader(recordings.splits["test"], config.batch_size))
     return evaluate(task, loader, recordings, "test", accelerator)["features"][space]
