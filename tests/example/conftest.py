@@ -2,8 +2,26 @@
 
 import pytest
 
+from tests.example.forked import Commands
+from tests.example.small_runs import content, prepare
+
 
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Leave the pictures out: they cost more than a tiny run."""
     monkeypatch.setattr("dmd.report.write_pictures", lambda *_, **__: [])
+
+
+@pytest.fixture(scope="session")
+def commands():
+    """Commands in processes of their own that start at once."""
+    with Commands() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What a run of three epochs finds when nothing comes between."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    prepare(out, epochs=3, pictures=False).train()
+    return content(out)

@@ -15,17 +15,11 @@ from dmd.report import write_json
 from dmd.training_state import checkpoints_of
 from safetensors import SafetensorError
 
-from tests.example.forked import EXAMPLE, ROOT, Commands
+from tests.example.forked import EXAMPLE, ROOT
 from tests.example.small_runs import content
 
 OPTIONS = ["--data", "synthetic", "--device", "cpu", "--pictures", "false", "--epochs", "3"]
 OPTIONS += ["--model.dim=8", "--model.num_heads=2", "--model.num_layers=1"]
-
-
-@pytest.fixture(scope="module")
-def commands():
-    with Commands() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from tests.example.forked import Commands
 from tests.example.small_runs import content
 
 SIZES = ["model.dim=8", "model.num_heads=2", "model.num_layers=1", "model.dropout=0.1", "model.modality_dropout=0.2"]
@@ -20,12 +19,6 @@ KINDS = {  # command, options, where it puts its runs
     "seeds": ("train", [*OPTIONS, "--seeds", "1", "2", "--checkpoint-every=2"], ["seed-1", "seed-2"]),
     "reproduce": ("reproduce", FIGURE, None),
 }
-
-
-@pytest.fixture(scope="module")
-def commands():
-    with Commands() as started:
-        yield started
 
 
 def contents(kind, out):

@@ -7,9 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from dmd import predictor as module
 from dmd import released
-from dmd.checkpoint import build_task, describe, save_weights, write_config
+from dmd.checkpoint import build_task, describe, load_weights, read_config, save_weights, write_config
 from dmd.config import RunConfig
 from dmd.data import collate, synthetic
 from dmd.model import ModelConfig
@@ -84,8 +83,8 @@ def numbers(answer):
 def test_it_answers_as_the_network_does(tmp_path, recordings, network, options):
     untrained(tmp_path, recordings, network, **options)
     predictor = Predictor.from_checkpoint(tmp_path)
-    task = build_task(*module.read_config(tmp_path))
-    module.load_weights(tmp_path / "model.safetensors", task)
+    task = build_task(*read_config(tmp_path))
+    load_weights(tmp_path / "model.safetensors", task)
     split = recordings.splits["train"]
     with torch.no_grad():
         wanted = task.eval()(collate(split, list(range(len(split)))))["output"]

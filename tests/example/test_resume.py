@@ -47,17 +47,8 @@ INTERRUPTIONS = {  # 3 batches an epoch in training, and 1 in validation
 }
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    out = tmp_path_factory.mktemp("uninterrupted")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write_pictures", lambda *_, **__: [])
-        prepare(out, epochs=3).train()
-    return content(out)
-
-
 @pytest.mark.parametrize("where", INTERRUPTIONS)
-def test_going_on_after_an_interruption_changes_nothing(tmp_path, uninterrupted, where):
+def test_going_on_after_an_interruption_changes_nothing(tmp_path, undisturbed, where):
     owner, name, count, finished_epochs = INTERRUPTIONS[where]
     with pytest.MonkeyPatch.context() as patch:
         fail_on_call(patch, owner, name, count)
@@ -69,7 +60,7 @@ def test_going_on_after_an_interruption_changes_nothing(tmp_path, uninterrupted,
     assert run.state["epoch"] == finished_epochs  # at most the current epoch is lost
     assert not run.is_finished
     run.train()
-    assert content(tmp_path) == uninterrupted
+    assert content(tmp_path) == undisturbed
     assert not list(tmp_path.rglob("*.tmp"))
     assert prepare(tmp_path, epochs=3, resume=True).is_finished
 
@@ -191,7 +182,7 @@ def halfway(tmp_path_factory):
 
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, halfway, uninterrupted, name, how):
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, halfway, undisturbed, name, how):
     out = Path(shutil.copytree(halfway, tmp_path / "run"))
     older, newer = checkpoints_of(out)
     damage(newer / name, how)
@@ -201,15 +192,15 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, halfway, uninterrupted, n
     assert run.checkpoint.path == older
     if (name, how) == ("model.safetensors", "middle bit"):  # the rest goes the same way
         run.train()
-        assert content(out) == uninterrupted
+        assert content(out) == undisturbed
 
 
 @pytest.mark.parametrize("how", ["middle bit", "gone"])
-def test_weights_of_the_run_that_are_damaged_are_written_again(tmp_path, halfway, uninterrupted, how):
+def test_weights_of_the_run_that_are_damaged_are_written_again(tmp_path, halfway, undisturbed, how):
     out = Path(shutil.copytree(halfway, tmp_path / "run"))
     damage(out / "model.safetensors", how)
     prepare(out, epochs=3, resume=True).train()
-    assert content(out) == uninterrupted
+    assert content(out) == undisturbed
 
 
 def test_without_a_whole_checkpoint_nothing_is_lost(tmp_path, halfway):

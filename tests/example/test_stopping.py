@@ -27,15 +27,6 @@ def send(number):
     return lambda: os.kill(os.getpid(), number)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    out = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write_pictures", lambda *_, **__: [])
-        prepare(out, epochs=3).train()
-    return content(out)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_that_is_stopped_goes_on_to_the_same_end(tmp_path, undisturbed, moment, number):
