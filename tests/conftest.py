@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.browser import chromium
+
 settings.register_profile("gdkit", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("gdkit")
 torch.set_num_threads(1)
@@ -23,3 +25,10 @@ def _fresh_accelerate():
     if state := sys.modules.get("accelerate.state"):
         state.AcceleratorState._reset_state(reset_partial_state=True)
         state.GradientState._reset_state()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium for the tests that look at pages; they skip where there is none."""
+    with chromium() as running:
+        yield running
