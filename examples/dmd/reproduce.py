@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dmd.command import one_line_errors, writable_folder
-from dmd.config import RunConfig, config_parser, run_config
+from dmd.config import RunConfig, config_parser, parse_run
 from dmd.data import only
 from dmd.reproduce.campaign import check, plan_runs, recordings_for, train_all, unfinished
 from dmd.reproduce.products import WHAT, Job, variants_of, write_product
@@ -55,7 +55,7 @@ def full_model(config: str | None, data: str, settings: list[str]) -> RunConfig:
     """The configuration that every run starts from.
 
     Raises:
-        ValueError, OSError, jsonargparse.ArgumentError: naming the setting.
+        ValueError, OSError: naming the setting.
     """
     parser = config_parser(prog="reproduce.py")
     parser.add_argument("--config", action="config")
@@ -66,7 +66,7 @@ def full_model(config: str | None, data: str, settings: list[str]) -> RunConfig:
         if key in OWN_FIELDS:
             raise ValueError(f"--set {key}: this command sets it itself")
     given = [f"--config={config}"] if config else []
-    full = run_config(parser, parser.parse_args([*given, *(f"--{setting}" for setting in settings)]))
+    _, full = parse_run(parser, [*given, *(f"--{setting}" for setting in settings)])
     own = {name: getattr(RunConfig, name) for name in OWN_FIELDS}
     return replace(full, **own | {"data": data})
 

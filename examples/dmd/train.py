@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dmd.checkpoint import default_folder, read_config, saved_processes
 from dmd.command import one_line_errors, option_value, with_underscores
-from dmd.config import RunConfig, config_parser, flat_fields, run_config
+from dmd.config import RunConfig, config_parser, flat_fields, parse_run
 from dmd.data import load
 from dmd.ending import told
 from dmd.runs import finish, prepare_runs, saved_seeds, summarise
@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> tuple[RunConfig, list[int], bool]:
     """The configuration, the seeds, and whether to resume.
 
     Raises:
-        ValueError, OSError, jsonargparse.ArgumentError: what is wrong with the arguments.
+        ValueError, OSError: what is wrong with the arguments.
     """
     arguments = with_underscores(arguments)
     parser = config_parser(prog="train.py", description="Train the DMD emotion-recognition model on one data set.")
@@ -53,8 +53,7 @@ def parse(arguments: list[str]) -> tuple[RunConfig, list[int], bool]:
     resumed = option_value(arguments, "--resume")
     if resumed is not None:
         parser.set_defaults(resume_defaults(resumed))
-    parsed = parser.parse_args(arguments)
-    config = run_config(parser, parsed)
+    parsed, config = parse_run(parser, arguments)
     if resumed is not None and Path(config.out or "").resolve() != Path(resumed).resolve():
         raise ValueError(f"--resume {resumed} goes on in its own folder, but --out is {config.out}")
     if resumed is not None and (before := saved_seeds(Path(resumed))) and parsed.seeds != before:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dmd.data import make_loader, synthetic
+from dmd.data import synthetic, training_loader
 from dmd.data.recordings import file_sha256, finite_float32
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "dmd"
@@ -72,7 +72,7 @@ def test_the_checksum_is_that_of_the_file(tmp_path):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_workers_give_the_same_batches(num_workers):
     split = synthetic((20, 4, 4)).splits["train"]
-    batches = [list(make_loader(split, 8, shuffle=True, num_workers=workers)) for workers in (0, num_workers)]
+    batches = [list(training_loader(split, 8, num_workers=workers)) for workers in (0, num_workers)]
     for one, other in zip(*batches, strict=True):
         assert torch.equal(one.index, other.index)
         assert all(torch.equal(x, other.inputs[name]) for name, x in one.inputs.items())
@@ -81,6 +81,6 @@ def test_workers_give_the_same_batches(num_workers):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_pinned_batches():
-    (batch,) = make_loader(synthetic((4, 4, 4)).splits["train"], 4, pin_memory=True)
+    (batch,) = training_loader(synthetic((4, 4, 4)).splits["train"], 4, pin_memory=True)
     assert all(x.is_pinned() for x in (*batch.inputs.values(), *batch.masks.values(), batch.labels, batch.index))
     assert batch.tokens is None

@@ -9,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import train
-from dmd.data import load, make_loader, remote, shard_cache, synthetic
+from dmd.data import load, remote, shard_cache, synthetic
 from dmd.data.batching import blocks, training_loader
 from dmd.data.remote import RemoteError
 from dmd.data.shard_index import Shard
@@ -17,6 +17,8 @@ from dmd.data.shard_writer import write_shards
 
 from tests.example.small_runs import prepare
 
+# Attempts that failed are warned about; one test reads the warning.
+pytestmark = pytest.mark.filterwarnings("ignore:.*; attempt . of 5 follows")
 RECORDINGS = synthetic((24, 8, 8), seed=2)
 
 
@@ -102,7 +104,8 @@ def test_each_shard_is_fetched_once_and_when_it_is_needed(server, folder, monkey
 @pytest.mark.parametrize("fault", [500, 503, 429, "drop", "truncated", "wrong", "endless", "silent"])
 def test_what_fails_in_passing_is_tried_again(server, fault):
     server.faults = {"index.json": [500, "drop"], "train-00000.safetensors": [fault, fault]}
-    recordings = load(server.url)
+    with pytest.warns(UserWarning, match="index.json: 500, .*; attempt 2 of 5 follows in 0.0 s"):
+        recordings = load(server.url)
     assert (
         recordings.splits["train"].inputs["language"][0].tobytes()
         == RECORDINGS.splits["train"].inputs["language"][0].tobytes()
@@ -138,7 +141,7 @@ def test_then_one_line_says_what_was_tried(server, tmp_path, fault, attempts, ca
 
 def test_a_worker_hands_on_the_same_line(server):
     server.faults = {"train-00000.safetensors": [404] * 9}
-    loader = make_loader(load(server.url).splits["train"], 4, num_workers=1)
+    loader = training_loader(load(server.url).splits["train"], 4, num_workers=1)
     with pytest.raises(
         RemoteError, match=r"^http.*/train-00000.safetensors could not be fetched in 1 attempt: [^\n]*$"
     ):

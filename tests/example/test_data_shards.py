@@ -13,7 +13,7 @@ from pathlib import Path
 import convert
 import numpy as np
 import pytest
-from dmd.data import joined, load, make_loader, shards, standardization_statistics, synthetic
+from dmd.data import joined, load, shards, standardization_statistics, synthetic, training_loader
 from dmd.data.shard_writer import verify_shards, write_shards
 from dmd.missing import missing_cases
 from safetensors.numpy import load_file, save_file
@@ -109,8 +109,8 @@ def test_training_is_the_same_to_the_bit(source, folder, tmp_path, no_pictures, 
 def test_a_loader_reads_what_a_batch_needs(folder, monkeypatch, num_workers):
     monkeypatch.setattr(shards, "HELD", 1500)  # maps are closed and opened again all the time
     split = load(str(folder)).splits["train"]
-    batches = list(make_loader(split, 5, shuffle=True, num_workers=num_workers))
-    wanted = list(make_loader(split, 5, shuffle=True))
+    batches = list(training_loader(split, 5, num_workers=num_workers))
+    wanted = list(training_loader(split, 5))
     assert [batch.index.tolist() for batch in batches] == [batch.index.tolist() for batch in wanted]
     for batch, other in zip(batches, wanted, strict=True):
         for name in split.inputs:

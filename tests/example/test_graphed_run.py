@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from dmd import training
-from dmd.data import make_loader
+from dmd.data import training_loader
 from dmd.training_step import why_not_graphed
 
 from tests.example.small_runs import CONFIG, MODEL, RECORDINGS, content, prepare
@@ -92,7 +92,7 @@ def test_what_keeps_a_run_from_graphs(options, processes, reason):
 
 
 def test_batches_of_full_length_have_one_shape():
-    loader = make_loader(RECORDINGS.splits["train"], 16, shuffle=True, full_length=True)
+    loader = training_loader(RECORDINGS.splits["train"], 16, full_length=True)
     shapes = {tuple((name, *x.shape) for name, x in batch.inputs.items()) for batch in loader}
     longest = {name: max(map(len, arrays)) for name, arrays in RECORDINGS.splits["train"].inputs.items()}
     (shape,) = shapes

@@ -89,12 +89,15 @@ def read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
         raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.json")
     try:
         content = read_json(path)
+        if not isinstance(content, Mapping) or not {"config", "data"} <= content.keys():
+            raise ValueError("it must hold 'config' and 'data'")
         fields, described = content["config"], content["data"]
         check_described(described)
         return make_config(fields), described
     except (KeyError, TypeError, ValueError) as error:
         reason = str(error).removeprefix(f"{path}: ")
-        raise ValueError(f"{path} is not a run's configuration: {type(error).__name__}: {reason}") from error
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{path} is not a run's configuration: {kind}{reason}") from error
 
 
 def check_same_run(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import jsonargparse
+
+from .wording import reworded
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def one_line_errors() -> Iterator[None]:
         try:
             yield
         except (ValueError, TypeError, OSError, RecursionError, MemoryError, jsonargparse.ArgumentError) as error:
-            print(f"error: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
+            print(f"error: {printable(reworded(str(error)) or type(error).__name__)}", file=sys.stderr)
             raise SystemExit(2) from None
 
 
@@ -75,7 +77,7 @@ def writable_file(path: Path) -> Path:
     return path
 
 
-def option_value(arguments: list[str], option: str) -> str | None:
+def option_value(arguments: Sequence[str], option: str) -> str | None:
     """The value of an option that must be known before the others are parsed."""
     for position, argument in enumerate(arguments):
         if argument.startswith(f"{option}="):

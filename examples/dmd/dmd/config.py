@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import jsonargparse
 
+from .command import option_value
 from .model import ModelConfig
 from .safe_config import check_plain
 from .task import TaskConfig
+from .wording import reworded
 
 # What may differ when a run goes on: where it runs and how long, not what it computes.
 FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures", "epochs", "patience", "max_skipped_steps")
@@ -129,6 +131,26 @@ def config_parser(**options: Any) -> jsonargparse.ArgumentParser:
     return parser
 
 
+def parse_run(
+    parser: jsonargparse.ArgumentParser, arguments: Sequence[str]
+) -> tuple[jsonargparse.Namespace, RunConfig]:
+    """What a parser of :func:`config_parser` makes of the arguments, and the configuration among it.
+
+    Raises:
+        ValueError: naming the option, and the file of ``--config`` where it alone would be refused.
+    """
+    try:
+        parsed = parser.parse_args(list(arguments))
+        return parsed, run_config(parser, parsed)
+    except (ValueError, jsonargparse.ArgumentError) as error:
+        if path := option_value(arguments, "--config"):
+            try:
+                run_config(parser, parser.parse_args(["--config", path]))
+            except (ValueError, jsonargparse.ArgumentError) as of_file:
+                raise ValueError(f"--config {path}: {reworded(str(of_file)).removeprefix('config: ')}") from error
+        raise ValueError(reworded(str(error))) from error
+
+
 def run_config(parser: jsonargparse.ArgumentParser, parsed: jsonargparse.Namespace) -> RunConfig:
     """The configuration among what a parser of :func:`config_parser` has parsed."""
     values = parser.instantiate(parsed)
@@ -146,7 +168,7 @@ def make_config(content: Mapping[str, Any]) -> RunConfig:
         check_plain(content)
         return run_config(parser, parser.parse_object(dict(content)))
     except (ValueError, jsonargparse.ArgumentError) as error:
-        raise ValueError(f"config: {' '.join(str(error).split())}") from error
+        raise ValueError(f"config: {reworded(str(error))}") from error
 
 
 def flat_fields(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

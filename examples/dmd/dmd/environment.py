@@ -17,14 +17,23 @@ from .config import RunConfig
 PACKAGES = ("gdkit", "torch", "torch-geometric", "numpy", "accelerate")
 
 
+def check_device(device: str | torch.device) -> None:
+    """Check that PyTorch finds a device.
+
+    Raises:
+        ValueError: it is a CUDA device, and there is none here.
+    """
+    if str(device).startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device is '{device}', but PyTorch finds no CUDA device here; take 'cpu'")
+
+
 def check_machine(device: str) -> None:
     """Check before training what would fail in it or after it.
 
     Raises:
         ValueError: there is no CUDA device where one is asked for, or a package for the pictures is missing.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu or auto")
+    check_device(device)
     for package in ("matplotlib", "sklearn"):
         if find_spec(package) is None:
             raise ValueError(f"the run's pictures need {package}: install the 'plot' extra")

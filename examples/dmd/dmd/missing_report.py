@@ -140,4 +140,4 @@ def _spread(rows: Rows, metric: str) -> tuple[float, float]:
 def _cell(mean: float, std: float) -> str:
     if math.isnan(mean):
         return "—"
-    return f"{mean:.3f}" if math.isnan(std) else f"{mean:.3f} ± {std:.3f}"
+    return f"{mean:z.3f}" if math.isnan(std) else f"{mean:z.3f} ± {std:.3f}"

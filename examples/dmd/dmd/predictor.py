@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .baselines import BaselineTask
 from .checkpoint import load_network, read_config
 from .config import RunConfig
+from .environment import check_device
 from .released_objective import ReleasedTask
 from .samples import SampleReader
 from .task import DMDTask
@@ -72,6 +73,7 @@ class Predictor:
             raise ValueError(f"max_steps must be at least 1, got {max_steps}")
         if not dtype.is_floating_point:
             raise TypeError(f"dtype must be a floating point type, got {dtype}")
+        check_device(device)
         self.classes, self.max_batch_size = tuple(described["classes"]), max_batch_size
         task = task.to(device=device, dtype=dtype).eval()
         self._network: nn.Module = task.model
@@ -106,7 +108,8 @@ class Predictor:
 
         Raises:
             FileNotFoundError: the folder holds no trained network.
-            ValueError: a file is damaged, or the text encoder that the run was trained with cannot be loaded.
+            ValueError: a file is damaged, PyTorch does not find the device, or the text encoder that the run was
+                trained with cannot be loaded.
         """
         config, described = read_config(Path(folder))
         task = load_network(Path(folder), config, described)

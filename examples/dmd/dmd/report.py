@@ -175,7 +175,7 @@ def _statistics(values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "—" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    return "—" if value is None or not math.isfinite(value) else f"{value:z.{digits}f}"  # z: never -0.000
 
 
 def _plain(content: Any) -> Any:

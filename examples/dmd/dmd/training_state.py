@@ -124,6 +124,9 @@ def load_checkpoint(folder: Path, task: nn.Module) -> tuple[Checkpoint | None, l
     for path in reversed(checkpoints_of(folder)):
         try:
             checkpoint = read_checkpoint(path)
+        except FileNotFoundError as error:
+            passed[path] = f"it has no {Path(error.filename).name}"
+            continue
         except (OSError, ValueError) as error:
             passed[path] = str(error)
             continue

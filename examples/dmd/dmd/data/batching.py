@@ -98,7 +98,8 @@ def training_loader(
 ) -> DataLoader[Batch]:
     """Batches in the order of a :class:`BatchOrder`, its ``batch_sampler``; with `bucket`, of samples of like length.
 
-    The other arguments are as there, and in :func:`make_loader`.
+    With `full_length`, each batch is padded to the longest sample of the split instead of its own. With `pin_memory`, a
+    copy to a GPU need not be waited for. The other arguments are as there, and in a DataLoader.
     """
     order = BatchOrder(
         len(split),
@@ -118,22 +119,11 @@ def training_loader(
     )
 
 
-def make_loader(
-    split: Split,
-    batch_size: int,
-    *,
-    shuffle: bool = False,
-    seed: int = 0,
-    num_workers: int = 0,
-    pin_memory: bool = False,
-    full_length: bool = False,
-) -> DataLoader[Batch]:
+def make_loader(split: Split, batch_size: int, *, shuffle: bool = False, seed: int = 0) -> DataLoader[Batch]:
     """Batches of a split; nothing is left out, the last batch may be smaller.
 
-    With `shuffle`, the order of the first pass depends on the seed alone, and each later pass has another order;
-    `loader.generator.manual_seed(...)` starts again from any seed, for instance when a run is resumed. With
-    `full_length`, each batch is padded to the longest sample of the split instead of its own. With `pin_memory`, a copy
-    to a GPU need not be waited for.
+    With `shuffle`, the order of the first pass depends on the seed alone, and each later pass has another order. A run
+    trains with a :func:`training_loader`, whose order of any epoch follows from the seed.
 
     Raises:
         ValueError: `batch_size` below 1, or an empty split.
@@ -146,10 +136,8 @@ def make_loader(
         range(len(split)),  # pyright: ignore[reportArgumentType]  (any sequence is a map-style data set)
         batch_size=batch_size,
         shuffle=shuffle,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(seed),
-        collate_fn=partial(collate, split, num_steps=longest(split) if full_length else None),
+        collate_fn=partial(collate, split),
     )
 
 

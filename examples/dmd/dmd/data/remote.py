@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,7 @@ class RemoteFolder:
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_exponential_jitter(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE, jitter=FIRST_PAUSE),
             retry=retry_if_exception(_may_pass),
+            before_sleep=partial(_say, url),
             reraise=True,
         )
         try:
@@ -196,6 +199,14 @@ def _fetch_once(system: Any, url: str, path: Path, size: int, sha256: str | None
         raise _WrongContent(f"{found} bytes came, {size} were expected")
     if (checksum := sha256_of(path)) != sha256:
         raise _WrongContent(f"its SHA-256 is {checksum}, {sha256} was expected")
+
+
+def _say(url: str, state: Any) -> None:
+    """Tell of a failed attempt: otherwise the waits, up to half a minute, look as if nothing happened."""
+    error, pause = state.outcome.exception(), state.next_action.sleep
+    cause = " ".join(str(error).split())[:200] or type(error).__name__
+    text = f"{url}: {cause}; attempt {state.attempt_number + 1} of {ATTEMPTS} follows in {pause:.1f} s"
+    warnings.warn(text, stacklevel=2)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -153,7 +153,7 @@ def explanation(suite: str, num_samples: int, seeds: Sequence[int]) -> str:
 
 def interval_text(mean: float, std: float, low: float, high: float) -> str:
     """0.896 ± 0.025 [0.85, 0.94]"""
-    interval = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
+    interval = "" if math.isnan(low) else f" [{low:z.3f}, {high:z.3f}]"
     return f"{plus_minus(mean, std)}{interval}"
 
 
@@ -161,12 +161,12 @@ def plus_minus(mean: float, std: float, sign: str = "") -> str:
     """0.896 ± 0.025"""
     if math.isnan(mean):
         return "–"
-    return f"{mean:{sign}.3f}" + ("" if math.isnan(std) else f" ± {std:.3f}")
+    return f"{mean:{sign}z.3f}" + ("" if math.isnan(std) else f" ± {std:.3f}")
 
 
 def number(value: float) -> str:
     """Three decimals, or a dash."""
-    return "–" if math.isnan(value) else f"{value:.3f}"
+    return "–" if math.isnan(value) else f"{value:z.3f}"
 
 
 def p_text(value: float) -> str:
