@@ -20,7 +20,7 @@ SAID = {
 
 @pytest.mark.parametrize("given", SAID)
 def test_wording_of_options(given):
-    with pytest.raises(ValueError, match="^[^\n]*$") as raised:
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as raised:
         parse_run(config_parser(), given.split(" "))
     assert str(raised.value).startswith(SAID[given])
 
