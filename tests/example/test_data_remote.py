@@ -140,10 +140,10 @@ def test_then_one_line_says_what_was_tried(server, tmp_path, fault, attempts, ca
 
 
 def test_a_worker_hands_on_the_same_line(server):
-    server.faults = {"train-00000.safetensors": [404] * 9}
+    server.faults = {f"train-{number:05}.safetensors": [404] * 9 for number in range(20)}
     loader = training_loader(load(server.url).splits["train"], 4, num_workers=1)
     with pytest.raises(
-        RemoteError, match=r"^http.*/train-00000.safetensors could not be fetched in 1 attempt: [^\n]*$"
+        RemoteError, match=r"^http.*/train-000...safetensors could not be fetched in 1 attempt: [^\n]*$"
     ):
         next(iter(loader))
 
