@@ -1,7 +1,7 @@
-"""Draws the pictures of docs/concepts.md: `python docs/images/concepts.py` writes docs/images/concepts/eq01.svg to eq11.svg.
+"""Draws the pictures of docs/concepts.md: `python docs/images/concepts.py` writes concepts/eq01.svg to eq11.svg.
 
-They have no ground of their own, and their colours (Okabe and Ito's, and a middle grey) stand out from white and from
-black, so that one picture serves light and dark pages. Numbers in them are made up but for those of formulas.
+They have no ground of their own, and their colours (nearly Okabe and Ito's, and a middle grey) stand out from white and
+from black, so that one picture serves light and dark pages. Numbers in them are made up but for those of formulas.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Circle, FancyArrowPatch
+from shapes import BLUE, COLOURS, GREEN, GREY, RED, arrow, box, canvas, node
 
 from gdkit import DistillationGraph
 from gdkit import functional as GF
 
-BLUE, GREEN, RED, GREY = "#0072B2", "#009E73", "#D55E00", "#7A7A7A"
-COLOURS = {"L": RED, "V": BLUE, "A": GREEN}
 STYLE = {
     "svg.hashsalt": "gdkit",  # the same file from the same drawing
     "font.size": 11,
@@ -30,44 +29,8 @@ STYLE = {
     "axes.labelcolor": GREY,
     "xtick.color": GREY,
     "ytick.color": GREY,
-    "mathtext.fontset": "cm",
+    "mathtext.fontset": "dejavusans",
 }
-
-
-def canvas(width: float, height: float) -> Axes:
-    """Empty Axes in which one unit is a third of an inch."""
-    figure = Figure(figsize=(width / 3, height / 3))
-    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
-    ax.set_axis_off()
-    return ax
-
-
-def box(ax: Axes, x: float, y: float, text: str, colour: str = GREY, width: float = 2.4, height: float = 1.4) -> None:
-    """A box around its middle."""
-    shape = FancyBboxPatch(
-        (x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.25", fc="none", ec=colour
-    )
-    shape.set_linewidth(1.8)
-    ax.add_patch(shape)
-    ax.text(x, y, text, color=colour, ha="center", va="center")
-
-
-def node(ax: Axes, x: float, y: float, text: str, radius: float = 0.75) -> None:
-    """A node of a graph, coloured by its first letter."""
-    ax.add_patch(Circle((x, y), radius, fc="none", ec=COLOURS[text[0]], lw=2.4))
-    ax.text(x, y, text, color=COLOURS[text[0]], ha="center", va="center", weight="bold")
-
-
-def arrow(
-    ax: Axes, start, end, text: str = "", colour: str = GREY, width: float = 1.6, bend: float = 0.0, **at
-) -> None:
-    """An arrow with a word beside its middle."""
-    style = f"arc3,rad={bend}"
-    shape = FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8 + 3 * width, connectionstyle=style)
-    shape.set(color=colour, linewidth=width, shrinkA=0, shrinkB=0)
-    ax.add_patch(shape)
-    x, y = (start[0] + end[0]) / 2 + at.get("dx", 0.0), (start[1] + end[1]) / 2 + at.get("dy", 0.45)
-    ax.text(x, y, text, color=colour, ha="center", va="center")
 
 
 def eq01() -> Axes:
@@ -123,10 +86,10 @@ def eq04() -> Axes:
     ):
         tip = origin + 5.2 * np.array((np.cos(np.radians(degrees)), np.sin(np.radians(degrees))))
         arrow(ax, origin, tip, colour=colour, width=2)
-        ax.text(*(tip + (dx, 0.2)), text, color=colour)
+        ax.text(tip[0] + dx, tip[1] + 0.2, text, color=colour)
     tip = origin + 5.2 * np.array((1.0, 0.02))
     arrow(ax, origin, tip, colour=RED, width=2)
-    ax.text(*(tip + (0.3, -0.1)), "negative $k$: vision, sad", color=RED)
+    ax.text(tip[0] + 0.3, tip[1] - 0.1, "negative $k$: vision, sad", color=RED)
     arrow(ax, (5.9, 5.0), (6.6, 4.6), colour=GREEN, width=1.4, bend=-0.3)
     arrow(ax, (7.6, 3.2), (8.1, 1.6), colour=RED, width=1.4, bend=-0.2)
     ax.set_ylim(0, 7)
