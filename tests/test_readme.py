@@ -1,12 +1,17 @@
-"""Every Python block of README.md, quickstart and serving runs, each page from top to bottom in one namespace."""
+"""Every Python block of README.md and of some pages runs, each page from top to bottom in one namespace."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/quickstart.md", "docs/serving.md")
+PAGES = (
+    "README.md",
+    *(f"docs/{page}.md" for page in ("index", "quickstart", "missing", "serving", "guides/precision")),
+)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
@@ -20,6 +25,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     blocks = list(BLOCK.finditer(text))
     assert blocks
     monkeypatch.chdir(tmp_path)  # the blocks may write pictures
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # graphs, without a C++ compiler
     namespace: dict[str, object] = {"__name__": "page"}
     for block in blocks:
         # Blank lines in front give errors the page's own line numbers.
