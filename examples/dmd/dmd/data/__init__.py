@@ -74,8 +74,8 @@ def load(data: str, *, task: str | None = None, metrics: str | None = None, seed
     if data and path.is_dir():
         return _read_folder(path, task=task, metrics=metrics)
     if path.suffix not in readers:
-        wanted = "'smartwatch', 'synthetic', the path of a .pkl or .npz file or of a folder of shards, or its URL"
-        wanted += "; a folder may also hold one .npy a modality and labels (docs/data.md)"
+        wanted = "'smartwatch', 'synthetic', the path of a .pkl or .npz file or of a folder of shards"
+        wanted += " or of arrays (one .npy a modality), or its URL"
         raise ValueError(f"data must be {wanted}, got {data!r}")
     if not path.is_file():
         raise FileNotFoundError(f"no data file at {data}")
