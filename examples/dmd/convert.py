@@ -2,12 +2,16 @@
 
 python convert.py FILE.pkl FOLDER        an MMSA feature file becomes shards, for data larger than memory
 python convert.py FILE.npz FOLDER        so do ragged sequences
-python convert.py RECORDINGS FILE.npz    a folder of your own recordings becomes ragged sequences
-python convert.py RECORDINGS FOLDER      or shards
+python convert.py ARRAYS FILE.npz        a folder with one .npy a modality, and labels, becomes ragged sequences
+python convert.py RECORDINGS FILE.npz    so does a folder of your own recordings, one file a sample
+python convert.py ARRAYS|RECORDINGS FOLDER   or shards
 python convert.py WATCH_DATASET.npy FILE.npz
                                          the shipped assets/smartwatch.npz, from seglearn/data/watch_dataset.npy of the
                                          Python package seglearn 1.2.5
 python convert.py --verify FOLDER        compare shards with their checksums
+
+ARRAYS holds <modality>.npy (samples, time, dim) or (samples, dim), and labels.npy or labels.csv; optional are split.npy
+or splits.csv, ids, groups and <modality>_lengths.npy.
 
 RECORDINGS holds samples.csv with the columns id, split (train, valid or test) and either label (a class name) or value
 (a number), empty where unknown; and one folder a modality with <id>.csv (a header line, then one line a step) or
@@ -20,11 +24,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from dmd.command import printable
+from dmd.command import one_line_warnings, printable
 from dmd.data import load
-from dmd.data.own_folder import read_folder
-from dmd.data.ragged import from_arrays
-from dmd.data.recordings import arrays_sha256
+from dmd.data.folders import read_own
 from dmd.data.shard_writer import SHARD_BYTES, verify_shards, write_shards
 from dmd.data.smartwatch import read_seglearn
 from dmd.durable import replacing
@@ -36,8 +38,8 @@ def write_arrays(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def convert(source: Path, target: Path, arguments: argparse.Namespace) -> None:
-    """Read the source, and write the target in the form that its name asks for.
+def convert(source: Path, target: Path, arguments: argparse.Namespace) -> str:
+    """Read the source, write the target in the form that its name asks for, and return what was understood.
 
     Raises:
         ValueError, OSError: what is wrong with either.
@@ -53,18 +55,20 @@ def convert(source: Path, target: Path, arguments: argparse.Namespace) -> None:
         raise ValueError(f"{source} becomes ragged sequences: the target must be an .npz file, got {target}")
     forced = {"task": arguments.task, "metrics": arguments.metrics}
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir() and not is_file:
-        arrays = read_folder(source)
-        recordings = from_arrays(source, arrays, lambda: arrays_sha256(arrays.values()), **forced)
-        write_shards(recordings, target, shard_bytes=arguments.shard_bytes)
-    elif source.is_dir():
-        write_arrays(target, read_folder(source))
-    elif source.suffix == ".npy":
+    if source.is_dir():
+        arrays, recordings = read_own(source, **forced)
+        if is_file:
+            write_arrays(target, arrays)
+        else:
+            write_shards(recordings, target, shard_bytes=arguments.shard_bytes)
+        return recordings.overview()
+    if source.suffix == ".npy":
         write_arrays(target, read_seglearn(source))
     elif source.suffix in (".pkl", ".npz"):
         write_shards(load(str(source), **forced), target, shard_bytes=arguments.shard_bytes)
     else:
         raise ValueError(f"the source must be a folder, or a .pkl, .npz or .npy file, got {source}")
+    return ""
 
 
 def main(given: list[str]) -> int:
@@ -87,14 +91,15 @@ def main(given: list[str]) -> int:
         if arguments.verify is not None:
             print(f"{arguments.verify}: {verify_shards(arguments.verify)} shards are as they were written")
             return 0
-        convert(arguments.source, arguments.target, arguments)
+        with one_line_warnings():
+            understood = convert(arguments.source, arguments.target, arguments)
     except (OSError, EOFError, ValueError, TypeError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; nothing is left", file=sys.stderr)
         return 130
-    print(f"wrote {arguments.target}")
+    print(f"wrote {arguments.target}\n{understood}".rstrip())
     return 0
 
 

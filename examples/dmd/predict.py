@@ -26,14 +26,15 @@ def prepare(
 
     Args:
         checkpoint: folder of the run.
-        data: the file, with the modalities and widths that the model was trained on.
+        data: the file or folder, with the modalities and widths that the model was trained on; a folder of one .npy a
+            modality needs no labels file.
         out: CSV file (split, id, prediction; for classes their names, and the probability of each).
         batch_size: samples a batch.
         device: "auto" takes a GPU where there is one.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    task, recordings = load_for(Path(checkpoint), data)
+    task, recordings = load_for(Path(checkpoint), data, unlabelled=True)
     chosen = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu"
     predictor = Predictor(task, *read_config(Path(checkpoint)), chosen, max_batch_size=batch_size)
     return {"predictor": predictor, "recordings": recordings, "path": writable_file(Path(out))}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .baselines import Baseline, BaselineTask
 from .config import RunConfig, flat_fields, make_config
 from .data import Recordings, load, only
+from .data.folders import is_unlabelled_folder, read_new_samples
 from .durable import replacing
 from .foreign import check_described, check_fits, local_data
 from .model import DMD
@@ -167,8 +168,12 @@ def load_network(
     return task
 
 
-def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask | ReleasedTask, Recordings]:
+def load_for(
+    folder: Path, data: str | None, *, unlabelled: bool = False
+) -> tuple[DMDTask | BaselineTask | ReleasedTask, Recordings]:
     """The trained network of a run, and the data to use it on; by default the run's own.
+
+    With ``unlabelled``, a folder of arrays may come without labels; its samples are then one split, "new".
 
     Raises:
         FileNotFoundError: the folder holds no trained network, or the data is not there.
@@ -176,7 +181,11 @@ def load_for(folder: Path, data: str | None) -> tuple[DMDTask | BaselineTask | R
     """
     config, described = read_config(folder)
     task = load_network(folder, config, described)
-    recordings = load(data or local_data(config), task=described["task"], metrics=described["metrics"])
+    judged = {"task": described["task"], "metrics": described["metrics"]}
+    if unlabelled and data and is_unlabelled_folder(data):
+        recordings = read_new_samples(Path(data), **judged, classes=tuple(described["classes"]))
+    else:
+        recordings = load(data or local_data(config), **judged)
     recordings = with_text(recordings, config, described.get("encoder"))
     recordings = only(recordings, config.modalities)
     if dict(recordings.dims) != described["dims"]:

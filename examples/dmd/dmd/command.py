@@ -20,17 +20,24 @@ def one_line_errors() -> Iterator[None]:
 
     Only checks belong inside: an error in the work itself keeps its traceback.
     """
+    with one_line_warnings():
+        try:
+            yield
+        except (ValueError, TypeError, OSError, RecursionError, MemoryError, jsonargparse.ArgumentError) as error:
+            print(f"error: {printable(reworded(str(error)) or type(error).__name__)}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Show each warning as one line."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         print(f"warning: {printable(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
-        try:
-            yield
-        except (ValueError, TypeError, OSError, RecursionError, MemoryError, jsonargparse.ArgumentError) as error:
-            print(f"error: {printable(reworded(str(error)) or type(error).__name__)}", file=sys.stderr)
-            raise SystemExit(2) from None
+        yield
 
 
 def printable(text: str, most: int = 2000) -> str:

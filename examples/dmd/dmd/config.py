@@ -24,8 +24,8 @@ class RunConfig:
     """One training run.
 
     Args:
-        data: "smartwatch" (ships with the project), "synthetic", the path of a .pkl (MMSA) or .npz (ragged) file or of
-            a folder of shards, or the URL of such a folder.
+        data: "smartwatch" (ships with the project), "synthetic", the path of a .pkl (MMSA) or .npz (ragged) file, of a
+            folder with one .npy a modality and labels, or of a folder of shards, or the URL of such shards.
         out: folder of the run; by default a new one under runs/.
         task: "regression" or "classification", where it is not to follow from the data.
         metrics: "mosi", "sims" or "accuracy", where it is not to follow from the data.

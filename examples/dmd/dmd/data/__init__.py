@@ -40,7 +40,8 @@ def load(data: str, *, task: str | None = None, metrics: str | None = None, seed
 
     Args:
         data: "smartwatch" (ships with the project), "synthetic", the path of an MMSA feature file (`.pkl`), of a file
-            of ragged sequences (`.npz`) or of a folder of shards, or the URL of such a folder.
+            of ragged sequences (`.npz`), of a folder of shards, of arrays (one `.npy` a modality, and labels) or of
+            recordings (samples.csv), or the URL of a folder of shards.
         task: "regression" or "classification".
         metrics: "mosi", "sims" or "accuracy".
         seed: of the synthetic recordings; nothing else is drawn.
@@ -71,10 +72,20 @@ def load(data: str, *, task: str | None = None, metrics: str | None = None, seed
     readers = {".pkl": read_mmsa, ".npz": read_ragged}
     path = Path(data)
     if data and path.is_dir():
-        return read_shards(path, task=task, metrics=metrics)
+        return _read_folder(path, task=task, metrics=metrics)
     if path.suffix not in readers:
-        wanted = "'smartwatch', 'synthetic', the path of a .pkl or .npz file or of a folder of shards, or its URL"
+        wanted = "'smartwatch', 'synthetic', the path of a .pkl or .npz file or of a folder of shards"
+        wanted += " or of arrays (one .npy a modality), or its URL"
         raise ValueError(f"data must be {wanted}, got {data!r}")
     if not path.is_file():
         raise FileNotFoundError(f"no data file at {data}")
     return readers[path.suffix](path, task=task, metrics=metrics)
+
+
+def _read_folder(path: Path, *, task: str | None, metrics: str | None) -> Recordings:
+    """What kind of folder it is shows in its files."""
+    if (path / "index.json").exists() or any(path.glob("*.safetensors")):
+        return read_shards(path, task=task, metrics=metrics)
+    from .folders import read_own
+
+    return read_own(path, task=task, metrics=metrics)[1]

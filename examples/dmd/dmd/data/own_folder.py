@@ -9,6 +9,8 @@ import numpy as np
 
 from .recordings import reason_of
 
+LISTING = "samples.csv"
+
 
 def read_folder(source: Path) -> dict[str, np.ndarray]:
     """The arrays that :func:`dmd.data.ragged.read_ragged` describes, from the folder that docs/data.md describes.
@@ -16,7 +18,7 @@ def read_folder(source: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError, OSError: naming the file that is wrong.
     """
-    listing = source / "samples.csv"
+    listing = source / LISTING
     samples = _read_listing(source, listing)
     arrays = {
         "ids": np.array([sample["id"] for sample in samples]),
@@ -47,7 +49,7 @@ def read_folder(source: Path) -> dict[str, np.ndarray]:
 
 def _read_listing(source: Path, listing: Path) -> list[dict[str, str]]:
     """The lines of samples.csv, with splits that exist and ids that are names of files, each once."""
-    _require_inside(source, listing)
+    require_inside(source, listing)
     try:
         with listing.open(newline="", encoding="utf-8") as file:
             samples = list(csv.DictReader(file))
@@ -75,7 +77,7 @@ def _number(listing: Path, line: int, text: str | None) -> float:
         raise ValueError(f"{listing} line {line}, column 'value': {wanted}, got {text!r:.60}") from None
 
 
-def _require_inside(folder: Path, path: Path) -> None:
+def require_inside(folder: Path, path: Path) -> None:
     """Refuse links that lead elsewhere: a folder from a stranger must not bring in other files of this machine."""
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{path}: must stay inside {folder}, got a link to {path.resolve()}")
@@ -86,7 +88,7 @@ def _read_steps(source: Path, folder: Path, sample_id: str) -> np.ndarray | None
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         return None
-    _require_inside(source, path)
+    require_inside(source, path)
     try:
         if path.suffix == ".npy":
             with path.open("rb") as file:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..durable import sha256_of
-from .sequences import width
+from .sequences import step_counts, width
 
 SPLITS = ("train", "valid", "test")
 LONGEST_TEXT = 1000  # letters of an id or of a class's name
@@ -45,7 +45,7 @@ class Recordings:
     """The splits "train", "valid" and "test", and how they are to be judged.
 
     Attributes:
-        splits: split name -> samples.
+        splits: split name -> samples; samples without labels, to be predicted, have one split alone.
         task: "regression" or "classification".
         metrics: the metric suite, "mosi", "sims" or "accuracy".
         classes: class names in the order of the labels; empty for regression.
@@ -67,17 +67,33 @@ class Recordings:
     @property
     def names(self) -> tuple[str, ...]:
         """Modality names, in the order of the file."""
-        return tuple(self.splits["train"].inputs)
+        return tuple(next(iter(self.splits.values())).inputs)
 
     @property
     def dims(self) -> dict[str, int]:
         """Modality name -> width of a step."""
-        return {name: width(arrays) for name, arrays in self.splits["train"].inputs.items()}
+        first = next(iter(self.splits.values()))
+        return {name: width(arrays) for name, arrays in first.inputs.items()}
 
     @property
     def sizes(self) -> dict[str, int]:
         """Split name -> number of samples."""
         return {name: len(split) for name, split in self.splits.items()}
+
+    def overview(self) -> str:
+        """What was read, for people: a line of samples and labels, and a line a modality."""
+        counts = ", ".join(f"{size} {name}" for name, size in self.sizes.items())
+        labels = np.concatenate([split.labels[is_labelled(split)] for split in self.splits.values()])
+        hidden = sum(self.sizes.values()) - len(labels)
+        shown = [*self.classes[:8], f"... ({len(self.classes)} in all)"] if len(self.classes) > 9 else self.classes
+        what = ", ".join(shown) or (f"labels from {labels.min():g} to {labels.max():g}" if len(labels) else "no labels")
+        lines = [f"samples: {counts}; {self.task}: {what}" + (f"; {hidden} unlabelled" if hidden else "")]
+        for name, dim in self.dims.items():
+            steps = np.concatenate([step_counts(split.inputs[name]) for split in self.splits.values()])
+            fewest, most, absent = steps[steps > 0].min(), steps.max(), np.count_nonzero(steps == 0)
+            length = f"{most} {'step' if most == 1 else 'steps'}" if fewest == most else f"{fewest} to {most} steps"
+            lines.append(f"{name}: {length} of {dim} numbers" + (f"; absent in {absent}" if absent else ""))
+        return "\n".join(lines)
 
 
 def is_labelled(samples: Split) -> np.ndarray:
