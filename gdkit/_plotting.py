@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap, Normalize
 
-# They stay apart for colour-blind readers (after Okabe and Ito, whose yellow is darkened to show on white).
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
+# They stay apart for colour-blind readers, which tests/test_palette.py measures: Okabe's and Ito's, with Tol's wine in
+# place of a yellow that hardly shows on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
+# Of weights, labels, and more classes than there are colours: lightness rises evenly, in shades of grey too.
+SCALE = "viridis"
 # Dashes keep lines apart in black and white too.
 LINE_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 3)), (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (3, 6)))
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
@@ -140,7 +143,7 @@ def label_scale(owner: str, labels: Tensor | ArrayLike, count: int, classes: Seq
         real = array[np.isfinite(array)] if np.isfinite(array).any() else np.zeros(1)
         return LabelScale(
             array.astype(np.float64),
-            colormaps["viridis"].with_extremes(bad=grey),
+            colormaps[SCALE].with_extremes(bad=grey),
             Normalize(real.min(), real.max()),
             [],
         )
@@ -154,7 +157,7 @@ def label_scale(owner: str, labels: Tensor | ArrayLike, count: int, classes: Seq
         values[known] = array[known]
         if known.any() and not 0 <= values[known].min() <= values[known].max() < len(names):
             raise ValueError(f"{owner}: labels must lie in 0..{len(names) - 1}, one for each of classes, or be -100")
-    many = colormaps["turbo"](np.linspace(0.02, 0.98, max(len(names), 1)))
+    many = colormaps[SCALE](np.linspace(0, 1, max(len(names), 1)))
     palette = ListedColormap(COLORS[: len(names)] if 0 < len(names) <= len(COLORS) else many)
     return LabelScale(values, palette.with_extremes(bad=grey), Normalize(-0.5, max(len(names), 1) - 0.5), names)
 

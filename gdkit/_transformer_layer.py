@@ -124,5 +124,9 @@ class CrossmodalLayer(nn.Module):
         inner = self.dropout(F.relu(self.expand(self.feedforward_norm(x))))
         return x + self.dropout(self.contract(inner)), weights
 
+    def extra_repr(self) -> str:
+        """What its parts do not show, for ``print(module)``."""
+        return f"num_heads={self.num_heads}, attention_dropout={self.attention_dropout}"
+
 
 _PARTS = (CrossmodalLayer, nn.Dropout, nn.LayerNorm, nn.Linear, nn.ModuleList)

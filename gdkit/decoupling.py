@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gdkit import _check
+from gdkit._describe import output_text
 
 
 class DecoupledOutput(NamedTuple):
@@ -29,6 +30,9 @@ class DecoupledOutput(NamedTuple):
     reconstruction: dict[str, Tensor]
     reencoded: dict[str, Tensor]
     masks: dict[str, Tensor] | None
+
+    def __repr__(self) -> str:
+        return output_text(self)
 
 
 class DecoupledEncoder(nn.Module):
@@ -156,4 +160,6 @@ class DecoupledEncoder(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""
-        return f"input_dims={self.input_dims}, dim={self.dim}, kernel_size={self.kernel_size}, padding={self.padding!r}"
+        sizes = set(self.kernel_size.values())
+        kernel_size = self.kernel_size if len(sizes) > 1 else sizes.pop()
+        return f"input_dims={self.input_dims}, dim={self.dim}, kernel_size={kernel_size}, padding={self.padding!r}"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gdkit import _check, _stack
 from gdkit import functional as GF
 from gdkit._autocast import for_loss
+from gdkit._describe import output_text, teaching_text
 from gdkit._distances import Distance, check_distance
 from gdkit._edge_scorer import SCORERS, EdgeScorer
 from gdkit.graph import DistillationGraph
@@ -34,6 +35,9 @@ class GDOutput(NamedTuple):
     per_sample: Tensor
     weights: Tensor
     distances: Tensor
+
+    def __repr__(self) -> str:
+        return output_text(self)
 
 
 class GDUnit(nn.Module):
@@ -216,11 +220,10 @@ class GDUnit(nn.Module):
         return GDOutput(loss, terms, of_samples.sum(dim=0), weights, distances[0])
 
     def extra_repr(self) -> str:
-        """The options, for ``print(module)``."""
-        names = self.graph.names if len(self.graph.names) <= 8 else len(self.graph.names)
+        """Who teaches whom, and the options, for ``print(module)``."""
         return (
-            f"nodes={names}, edges={self.graph.num_edges}, logit_dim={self.logit_dim}, "
-            f"normalize={self.normalize!r}, temperature={self.temperature}, distance={self.distance!r}, "
+            f"{teaching_text(self.graph)}\nlogit_dim={self.logit_dim}, "
+            f"normalize={self.normalize!r}, temperature={self.temperature}, distance={self.distance!r}\n"
             f"feature_distance={self.feature_distance!r}, prior_weight={self.prior_weight}, "
             f"detach_teacher={self.detach_teacher}, detach_weights={self.detach_weights}"
         )

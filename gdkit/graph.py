@@ -1,19 +1,22 @@
-"""The directed graph along which nodes teach each other: names, edges, and the way to and from torch_geometric."""
+"""The directed graph along which nodes teach each other: names, edges, and the way to and from other libraries."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gdkit import _interchange
 from gdkit._check import check_shape, check_tensor
+from gdkit._describe import graph_text
 
 if TYPE_CHECKING:
+    from networkx import DiGraph
     from torch_geometric.data import Data
 
 
@@ -80,6 +83,9 @@ class DistillationGraph:
             raise ValueError(f"DistillationGraph: edges must all differ, got {twice!r} more than once")
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "edges", tuple(edge for _, edge in sorted(zip(places, edges))))
+
+    def __repr__(self) -> str:
+        return graph_text(self)
 
     @classmethod
     def complete(cls, names: Iterable[str]) -> DistillationGraph:
@@ -168,15 +174,7 @@ class DistillationGraph:
         Raises:
             ValueError: if a shape does not fit the graph.
         """
-        from torch_geometric.data import Data
-
-        parts: dict[str, Any] = {"edge_index": self.edge_index, "num_nodes": self.num_nodes}
-        if weights is not None:
-            parts["edge_weight"] = check_shape("DistillationGraph.to_data", "weights", weights, [self.num_edges])
-        if features is not None:
-            parts["x"] = check_shape("DistillationGraph.to_data", "features", features, [self.num_nodes, "dim"])
-        # An array, as torch_geometric takes a list for values of edges where there are as many edges as nodes.
-        return Data(node_names=np.array(self.names), **parts)
+        return _interchange.to_data(self, weights, features)
 
     @classmethod
     def from_data(cls, data: Data) -> DistillationGraph:
@@ -192,21 +190,31 @@ class DistillationGraph:
             TypeError: if ``data`` is another type.
             ValueError: if ``data`` has no ``edge_index``, the names do not fit ``num_nodes``, or an edge leaves it.
         """
-        from torch_geometric.data import Data
+        return cls(*_interchange.from_data(data))
 
-        if not isinstance(data, Data):  # pyright: ignore[reportUnnecessaryIsInstance]
-            kind = type(data).__name__
-            raise TypeError(f"DistillationGraph.from_data: data must be a torch_geometric Data, got {kind}")
-        edge_index: Tensor | None = data.edge_index
-        if edge_index is None:
-            raise ValueError("DistillationGraph.from_data: data must have edge_index, got None")
-        check_shape("DistillationGraph.from_data", "data.edge_index", edge_index, [2, "edge"])
-        names = [str(name) for name in (data.node_names if "node_names" in data else range(data.num_nodes or 0))]
-        if len(names) != data.num_nodes:
-            raise ValueError(
-                f"DistillationGraph.from_data: data.node_names must hold {data.num_nodes} names, got {len(names)}"
-            )
-        if ((edge_index < 0) | (edge_index >= len(names))).any():
-            raise ValueError(f"DistillationGraph.from_data: data.edge_index must lie in 0..{len(names) - 1}")
-        pairs = cast(list[tuple[int, int]], edge_index.T.tolist())  # pyright: ignore[reportUnknownMemberType]
-        return cls(tuple(names), tuple((names[source], names[target]) for source, target in pairs))
+    def to_networkx(self, weights: Tensor | None = None) -> DiGraph[str]:
+        """This graph as a :class:`networkx.DiGraph` whose nodes are the names, in this graph's order.
+
+        Args:
+            weights: ``(edge,)``, such as ``out.weights.mean(0)`` of a GD-Unit, kept as the edges' ``weight``, which
+                networkx's own functions read.
+
+        Raises:
+            ValueError: if ``weights`` is not one value an edge.
+
+        Example:
+            >>> graph = DistillationGraph.complete("ab").to_networkx(torch.tensor([0.25, 0.75]))
+            >>> list(graph.edges(data="weight"))
+            [('a', 'b', 0.25), ('b', 'a', 0.75)]
+        """
+        return _interchange.to_networkx(self, weights)
+
+    @classmethod
+    def from_networkx(cls, graph: DiGraph[Any]) -> DistillationGraph:
+        """The graph of a :class:`networkx.DiGraph`; its nodes become names by ``str``.
+
+        Raises:
+            TypeError: if ``graph`` is another type, such as one without directions.
+            ValueError: as for any graph: too few nodes, no edge, an edge twice or from a node to itself.
+        """
+        return cls(*_interchange.from_networkx(graph))

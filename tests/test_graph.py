@@ -1,15 +1,17 @@
-"""DistillationGraph: constructors, errors, layout, and torch_geometric as a second opinion on Eq. 7-9."""
+"""DistillationGraph: constructors, errors, layout, networkx, and torch_geometric as a second opinion on Eq. 7-9."""
 
 import copy
 import dataclasses
 import pickle
 
+import networkx
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Batch
 from torch_geometric.nn import MessagePassing
+from torch_geometric.utils import from_networkx
 
 import gdkit.functional as GF
 from gdkit import DistillationGraph
@@ -179,8 +181,41 @@ def test_errors_of_data():
         DistillationGraph.from_data(data)
     data = GRAPH.to_data()
     data.edge_index = torch.tensor([[0], [3]])
-    with pytest.raises(ValueError, match=r"data.edge_index must lie in 0\.\.2$"):
+    with pytest.raises(ValueError, match=r"data.edge_index must lie in 0\.\.2, got 0\.\.3$"):
         DistillationGraph.from_data(data)
+
+
+@given(graphs())
+def test_networkx_and_back(graph):
+    weights = torch.rand(graph.num_edges, dtype=torch.float64)
+    directed = graph.to_networkx(weights)
+    assert type(directed) is networkx.DiGraph
+    assert tuple(directed) == graph.names
+    assert tuple(directed.edges) == graph.edges
+    matrix = networkx.to_numpy_array(directed, weight="weight")
+    assert torch.equal(torch.from_numpy(matrix), graph.matrix(weights))
+    assert DistillationGraph.from_networkx(directed) == graph
+    bare = graph.to_networkx()
+    assert not any(values for *_, values in bare.edges(data=True))
+    assert DistillationGraph.from_networkx(bare) == graph
+
+
+def test_weights_that_carry_a_gradient_become_numbers():
+    edges = GRAPH.to_networkx(torch.tensor([0.5, 0.25, 0.25], requires_grad=True)).edges(data="weight")
+    assert [weight for *_, weight in edges] == [0.5, 0.25, 0.25]
+
+
+def test_networkx_orders_and_names_nodes():
+    ring = networkx.DiGraph([(2, 0), (0, 1), (1, 2)])
+    assert DistillationGraph.from_networkx(ring).edges == (("2", "0"), ("0", "1"), ("1", "2"))
+    both = DistillationGraph.from_networkx(networkx.path_graph(["a", "b", "c"]).to_directed())
+    assert both.edges == (("a", "b"), ("b", "a"), ("b", "c"), ("c", "b"))
+
+
+def test_torch_geometric_reads_the_same_networkx_graph():
+    data = from_networkx(GRAPH.to_networkx(torch.tensor([0.5, 0.25, 0.25])))
+    assert data.edge_index.tolist() == GRAPH.edge_index.tolist()
+    assert data.weight.tolist() == [0.5, 0.25, 0.25]
 
 
 class Distil(MessagePassing):

@@ -10,7 +10,10 @@ import torch
 ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
-    *(f"docs/{page}.md" for page in ("index", "quickstart", "missing", "serving", "guides/precision")),
+    *(
+        f"docs/{page}.md"
+        for page in ("index", "quickstart", "missing", "serving", "sharing", "torch-geometric", "guides/precision")
+    ),
 )
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")

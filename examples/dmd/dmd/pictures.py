@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gdkit import DistillationGraph
-from gdkit.plot import edge_curves, edge_heatmap, embedding_map
+from gdkit.plot import COLORS, LINE_STYLES, edge_curves, edge_heatmap, embedding_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", ":", "-.")
+STYLES = LINE_STYLES[:3]  # beside eight colours: 24 lines until one looks as another
 
 Edges = dict[str, tuple[DistillationGraph, np.ndarray, np.ndarray]]  # unit -> graph, epochs, (epoch, edge) weights
 

@@ -112,13 +112,7 @@ class Predictor:
                 trained with cannot be loaded.
         """
         config, described = read_config(Path(folder))
-        task = load_network(Path(folder), config, described)
-        if config.text == "frozen":
-            encoder, found = load_encoder(config.text_encoder)
-            if found != described["encoder"]:
-                raise ValueError(f"text_encoder '{config.text_encoder}' is not the one that the run was trained with")
-            task.text_encoder = TextEncoder(found["config"])
-            task.text_encoder.encoder.load_state_dict(encoder.state_dict())
+        task = with_text_encoder(load_network(Path(folder), config, described), config, described)
         return cls(task, config, described, device, **options)
 
     @property
@@ -187,6 +181,23 @@ class Predictor:
         rows = output.softmax(dim=1).tolist()
         named = [dict(zip(self.classes, row, strict=True)) for row in rows]
         return [Class(max(row, key=row.__getitem__), row) for row in named]
+
+
+def with_text_encoder(
+    task: DMDTask | BaselineTask | ReleasedTask, config: RunConfig, described: Mapping[str, Any]
+) -> DMDTask | BaselineTask | ReleasedTask:
+    """Give a network that was trained on the states of a frozen text encoder that encoder; others are left alone.
+
+    Raises:
+        ValueError: it cannot be loaded, or is another than in training.
+    """
+    if config.text == "frozen":
+        encoder, found = load_encoder(config.text_encoder)
+        if found != described["encoder"]:
+            raise ValueError(f"text_encoder '{config.text_encoder}' is not the one that the run was trained with")
+        task.text_encoder = TextEncoder(found["config"])
+        task.text_encoder.encoder.load_state_dict(encoder.state_dict())
+    return task
 
 
 def pad(samples: list[dict[str, Tensor]]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
