@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
-from dmd.pictures import _confusion, _edge_weights, _heatmaps, _losses, _predictions
+from dmd.edge_tables import edge_tables
+from dmd.pictures import _confusion, _heatmaps, _losses, _predictions
 from dmd.report import write_pictures
 
 NAMES = ("language", "vision", "acoustic")
@@ -57,9 +58,10 @@ def files(folder):
 
 
 def test_regression_pictures(tmp_path):
-    written = write_pictures(tmp_path, **run(), best_epoch=2)
-    assert {path.name for path in written} == files(tmp_path) == REGRESSION
-    for path in written:
+    places = write_pictures(tmp_path, **run(), best_epoch=2)
+    assert files(tmp_path) == REGRESSION
+    assert {unit: list(nodes) for unit, nodes in places.items()} == dict.fromkeys(places, list(NAMES))
+    for path in tmp_path.iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -75,7 +77,7 @@ def test_a_unit_that_is_off_has_no_panel(tmp_path):
     content = run(units=("heterogeneous",))
     write_pictures(tmp_path, **content)
     assert files(tmp_path) == REGRESSION
-    titles = [ax.get_title() for ax in _heatmaps(_edge_weights(content["edges"]), best_epoch=1).axes]
+    titles = [ax.get_title() for ax in _heatmaps(edge_tables(content["edges"]), best_epoch=1).axes]
     assert titles == ["heterogeneous GD-Unit, epoch 1"]
 
 
@@ -92,7 +94,9 @@ def test_diverged_and_empty_runs_still_report(tmp_path):
     write_pictures(tmp_path, **content)
     assert files(tmp_path) == {"losses.png", "edges_heatmap.png", "edges_over_epochs.png"}
     content = run(units=(), epochs=0) | {"truth": np.full(20, np.nan)}
-    assert write_pictures(tmp_path, **content) == []
+    before = files(tmp_path)
+    assert write_pictures(tmp_path / "none", **content) == {}
+    assert files(tmp_path) == before
 
 
 def test_edge_rows_become_a_table_in_graph_order():
@@ -106,7 +110,7 @@ def test_edge_rows_become_a_table_in_graph_order():
             (1, "a", "b", 0.2),  # an epoch that was interrupted and run again
         ]
     ]
-    graph, epochs, weights = _edge_weights(rows)["homogeneous"]
+    graph, epochs, weights = edge_tables(rows)["homogeneous"]
     assert graph.edges == (("a", "b"), ("a", "c"))
     assert epochs.tolist() == [1, 2]
     assert weights.tolist() == [[0.2, 0.9], [0.4, 0.6]]

@@ -40,8 +40,8 @@ def evaluate(
         accelerator: gathers what several processes hold.
 
     Returns:
-        "predictions" {"id", "truth", "prediction"} in the order of the split, "metrics" (of the labelled samples; empty
-        if there are none), "terms" (means over the batches, weighed by their samples), "edges" {unit: [mean weight of
+        "predictions" {"id", "truth", "prediction"} in the order of the split, "confidence" (N,) the probability of each
+        predicted class (None in regression), "metrics" (of the labelled samples; empty if there are none), "terms" (means over the batches, weighed by their samples), "edges" {unit: [mean weight of
         each edge over the samples that have both its modalities]}, "features" {unit: {modality: (N, width)}}, NaN where
         the sample lacks the modality, "node_losses" {unit: [mean task loss of each modality's own prediction over the
         labelled samples that have it]}. The number of processes changes none of it: no sample counts twice.
@@ -65,6 +65,8 @@ def evaluate(
         out = network(batch)
         prediction = out["output"].argmax(dim=1) if is_classification else out["output"]
         rows = {"index": batch.index, "prediction": prediction}
+        if is_classification:
+            rows["confidence"] = out["output"].softmax(dim=1).amax(dim=1)
         for unit, weights in out["edges"].items():
             has_both = out["present"][:, units[unit].edge_index].all(dim=1)  # (batch, edge)
             rows[f"edges/{unit}"] = torch.where(has_both, weights, torch.nan)
@@ -86,6 +88,7 @@ def evaluate(
     if wrong := [samples.ids[i] for i in np.flatnonzero(~np.isfinite(prediction))]:
         text = f"{len(wrong)} of {len(prediction)} predictions of split {split!r} are not finite"
         raise NotFinite(f"{text}, the first is of sample {wrong[0]}", {"split": split, "samples": wrong})
+    confidence = joined.pop("confidence")[order] if is_classification else None
     features: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for name, value in joined.items():
         unit, modality = name.split("/", 1)
@@ -95,6 +98,7 @@ def evaluate(
     means = {name: np.average(value, axis=0, weights=share) for name, value in by_batch.items()}
     return {
         "predictions": {"id": samples.ids, "truth": samples.labels, "prediction": prediction},
+        "confidence": confidence,
         "metrics": compute_metrics(prediction, samples.labels, recordings.metrics)
         if is_labelled(samples).any()
         else {},

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gdkit import DistillationGraph
 from gdkit.plot import COLORS, LINE_STYLES, edge_curves, edge_heatmap, embedding_map
+
+from .edge_tables import EdgeTables, edge_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 STYLES = LINE_STYLES[:3]  # beside eight colours: 24 lines until one looks as another
+MOST_MAPPED = 300  # samples of a t-SNE: they show the picture as well as all do, in a few seconds
 
-Edges = dict[str, tuple[DistillationGraph, np.ndarray, np.ndarray]]  # unit -> graph, epochs, (epoch, edge) weights
+Places = dict[str, dict[str, np.ndarray]]  # unit -> modality -> (sample, 2), NaN where the sample lacks it
 
 
 def write_pictures(
@@ -36,8 +38,8 @@ def write_pictures(
     embeddings: Mapping[str, Mapping[str, np.ndarray]],
     labels: np.ndarray,
     best_epoch: int | None = None,
-) -> list[Path]:
-    """Draw what there is to draw, and return the files written.
+) -> Places:
+    """Draw what there is to draw, and return where t-SNE puts the samples of :func:`mapped_samples`.
 
     losses.png, edges_heatmap.png and edges_over_epochs.png (the paper's Fig. 5) and tsne.png (Fig. 3 and 4), each with
     one panel a GD-Unit, and predictions.png (regression) or confusion.png (classification). A GD-Unit that is
@@ -56,23 +58,22 @@ def write_pictures(
         best_epoch: the epoch whose weights were kept: marked in the curves, and shown in the heat maps; without it,
             these show the last epoch.
     """
-    units = _edge_weights(edges)
+    units = edge_tables(edges)
+    maps, places = feature_maps(embeddings, labels, classes)
     figures = {
         "losses.png": _losses(history, best_epoch),
         "edges_heatmap.png": _heatmaps(units, best_epoch),
         "edges_over_epochs.png": _curves(units, best_epoch),
-        "tsne.png": _maps(embeddings, labels, classes),
+        "tsne.png": maps,
     }
     if recordings_task == "classification":
         figures["confusion.png"] = _confusion(truth, prediction, classes)
     else:
         figures["predictions.png"] = _predictions(truth, prediction)
-    written = []
     for name, figure in figures.items():
         if figure is not None:
             figure.savefig(out / name, dpi=130)
-            written.append(out / name)
-    return written
+    return places
 
 
 def _panels(count: int, width: float, height: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
@@ -138,23 +139,7 @@ def _real(value: float | None) -> float:
     return np.nan if value is None else float(value)
 
 
-def _edge_weights(rows: Iterable[Mapping[str, Any]]) -> Edges:
-    """The rows as one table a GD-Unit, in the edge order of its graph; of two rows for one weight the later counts."""
-    by_unit: dict[str, dict[tuple[int, tuple[str, str]], float]] = {}
-    for row in rows:
-        key = (int(row["epoch"]), (row["source"], row["target"]))
-        by_unit.setdefault(row["unit"], {})[key] = _real(row["weight"])
-    units: Edges = {}
-    for unit, weights in by_unit.items():
-        pairs = dict.fromkeys(pair for _, pair in weights)
-        graph = DistillationGraph.from_edges(dict.fromkeys(name for pair in pairs for name in pair), pairs)
-        epochs = sorted({epoch for epoch, _ in weights})
-        table = [[weights.get((epoch, edge), np.nan) for edge in graph.edges] for epoch in epochs]
-        units[unit] = graph, np.array(epochs), np.array(table)
-    return units
-
-
-def _heatmaps(units: Edges, best_epoch: int | None) -> Figure | None:
+def _heatmaps(units: EdgeTables, best_epoch: int | None) -> Figure | None:
     if not units:
         return None
     shown = {unit: int(np.searchsorted(epochs, best_epoch or epochs[-1])) for unit, (_, epochs, _) in units.items()}
@@ -169,7 +154,7 @@ def _heatmaps(units: Edges, best_epoch: int | None) -> Figure | None:
     return figure
 
 
-def _curves(units: Edges, best_epoch: int | None) -> Figure | None:
+def _curves(units: EdgeTables, best_epoch: int | None) -> Figure | None:
     if not units:
         return None
     most = max(graph.num_edges for graph, _, _ in units.values())
@@ -180,21 +165,32 @@ def _curves(units: Edges, best_epoch: int | None) -> Figure | None:
     return figure
 
 
-def _maps(
+def mapped_samples(count: int) -> np.ndarray:
+    """Which of `count` samples the maps show, in ascending order: all, or as many as are drawn by chance."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:MOST_MAPPED])
+
+
+def feature_maps(
     embeddings: Mapping[str, Mapping[str, np.ndarray]], labels: np.ndarray, classes: Sequence[str]
-) -> Figure | None:
-    drawable = {
-        unit: nodes
-        for unit, nodes in embeddings.items()
-        if sum(np.isfinite(rows).all(1).sum() for rows in nodes.values()) >= 2
+) -> tuple[Figure | None, Places]:
+    """One t-SNE a GD-Unit, as a picture and as places for others to draw; arguments as in :func:`write_pictures`."""
+    chosen = mapped_samples(len(labels))
+    drawable = {unit: {name: rows[chosen] for name, rows in nodes.items()} for unit, nodes in embeddings.items()}
+    finite = {
+        unit: {name: np.isfinite(rows).all(1) for name, rows in nodes.items()} for unit, nodes in drawable.items()
     }
+    drawable = {unit: nodes for unit, nodes in drawable.items() if sum(map(np.sum, finite[unit].values())) >= 2}
+    places: Places = {}
     if not drawable:
-        return None
+        return None, places
     figure, axes = _panels(len(drawable), 6.4, 5.6)
     for ax, (unit, nodes) in zip(axes, drawable.items(), strict=True):
-        # 300 samples show the picture as well as all do, in a few seconds.
-        embedding_map(nodes, labels, ax=ax, title=f"{unit} features (t-SNE)", classes=classes or None, max_samples=300)
-    return figure
+        title = f"{unit} features (t-SNE)"
+        embedding_map(nodes, labels[chosen], ax=ax, title=title, classes=classes or None, max_samples=len(chosen))
+        places[unit] = {name: np.full((len(chosen), 2), np.nan) for name in nodes}
+        for name, dots in zip(nodes, ax.collections, strict=False):  # the first ones, one a modality
+            places[unit][name][finite[unit][name]] = dots.get_offsets()
+    return figure, places
 
 
 def _predictions(truth: np.ndarray, prediction: np.ndarray) -> Figure | None:

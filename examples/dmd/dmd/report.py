@@ -1,4 +1,4 @@
-"""What a run leaves behind: tables for the screen, JSON and CSV files; the pictures are in :mod:`dmd.pictures`.
+"""What a run leaves behind: tables for the screen, JSON and CSV files; see :mod:`dmd.pictures` and :mod:`dmd.page` too.
 
 Files appear whole or not at all, see :mod:`dmd.durable`.
 """
@@ -78,14 +78,17 @@ def write_run(
         judged: split -> what :func:`dmd.evaluation.evaluate` says of it.
         state: "history" and "edges" of the epochs.
         recordings: the data.
-        with_pictures: draw them as well.
+        with_pictures: draw them as well, and write the page that shows everything.
     """
     write_edges_csv(out / "edges.csv", state["edges"])
     write_predictions_csv(out / "predictions.csv", {name: part["predictions"] for name, part in judged.items()})
     write_json(out / "history.json", state["history"])
     if with_pictures:
+        # Which reads run folders with what itself writes JSON by this module.
+        from .page import split_part, this_machine, write_parts, write_report
+
         predictions = judged["test"]["predictions"]
-        write_pictures(
+        places = write_pictures(
             out,
             recordings_task=recordings.task,
             classes=recordings.classes,
@@ -97,6 +100,11 @@ def write_run(
             labels=predictions["truth"],
             best_epoch=results["best_epoch"],
         )
+        shown = ["test", "valid"] if results["valid"] else ["test"]  # not what training has seen
+        maps = {"test": places or {}}
+        parts = {split: split_part(split, judged[split], recordings, maps.get(split, {})) for split in shown}
+        write_parts(out, parts, this_machine())
+        write_report(out, results=results)
     write_json(out / "results.json", results)  # last: its presence says that the run is finished
 
 

@@ -14,6 +14,7 @@ from .recordings import (
     Split,
     file_sha256,
     finite_float32,
+    readable,
     regression_labels,
     resolve_task,
     texts,
@@ -89,7 +90,8 @@ def _read_split(where: str, entries: dict[str, Any], names: list[str], metrics: 
         inputs[name] = [steps[:length].copy() for steps, length in zip(features, lengths, strict=True)]
         del entries[key], features  # a file may be as large as the memory: what is read makes room
     labels = _labels(where, entries, len(ids), metrics)
-    return Split(ids, inputs, labels, _tokens(where, entries, len(ids), inputs.get("language")))
+    tokens = _tokens(where, entries, len(ids), inputs.get("language"))
+    return Split(ids, inputs, labels, tokens, readable(entries.get("raw_text"), len(ids)))
 
 
 def _ids(where: str, entry: Any) -> list[str]:

@@ -14,6 +14,7 @@ from .recordings import (
     Split,
     file_sha256,
     finite_float32,
+    readable,
     regression_labels,
     resolve_task,
     texts,
@@ -29,7 +30,7 @@ def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = No
     from offset i to offset i + 1, none if it lacks the modality. Labels are classes, `action` (N,) whole numbers with
     -100 = unlabelled, or real, `regression_labels` (N,) with NaN = unlabelled. `subject` (N,) says who was recorded:
     even subjects are test, subject 7 is valid, the other odd ones are train, so nobody is in two splits. Optional:
-    `ids` (N,), `classes` (the names of the classes 0, 1, ...), and `split` (N,) with "train", "valid" or "test", which
+    `ids` (N,), `raw_text` (N,) transcripts, `classes` (the names of the classes 0, 1, ...), and `split` (N,) with "train", "valid" or "test", which
     replaces `subject`.
 
     Args:
@@ -78,6 +79,7 @@ def from_arrays(
     split_of = _split_of(path, arrays, num_samples)
     replaced: dict[str, int] = {}
     inputs = {name: _sequences(path, arrays, name, num_samples, replaced) for name in names}
+    transcripts = readable(arrays.get("raw_text"), num_samples)
     splits: dict[str, Split] = {}
     for split in SPLITS:
         chosen = np.flatnonzero(split_of == split)
@@ -87,6 +89,7 @@ def from_arrays(
             [ids[i] for i in chosen],
             {name: [sequences[i] for i in chosen] for name, sequences in inputs.items()},
             labels[chosen],
+            transcripts=[transcripts[i] for i in chosen] if transcripts else None,
         )
     warn_replaced(path, replaced)
     return Recordings(splits, task, metrics, classes, LABEL_RANGES[metrics], str(path), checksum())

@@ -29,12 +29,14 @@ class Split:
             list, or a sequence that reads an array when it is asked for (:class:`dmd.data.sequences.Lazy`).
         labels: (N,) float32 with NaN = unlabelled (regression), or int64 with -100 = unlabelled (classification).
         tokens: N int64 arrays (time,), the token ids of `language`; None where the file has none.
+        transcripts: N strings, what was said, for people to read; None where the file has none.
     """
 
     ids: list[str]
     inputs: dict[str, Sequence[np.ndarray]]
     labels: np.ndarray
     tokens: Sequence[np.ndarray] | None = None
+    transcripts: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -145,6 +147,18 @@ def texts(where: str, entries: Iterable[Any]) -> list[str]:
             raise ValueError(f"{where}: must be {wanted}, got something else at position {position}")
         found.append(text)
     return found
+
+
+def readable(entries: Any, count: int) -> list[str] | None:
+    """Transcripts, shortened to `LONGEST_TEXT`; None where there is not one text a sample.
+
+    No network reads them, so that a file whose transcripts are unusable is still of use.
+    """
+    if not isinstance(entries, list | tuple | np.ndarray) or len(entries) != count:
+        return None
+    if not all(isinstance(entry, str) for entry in entries):
+        return None
+    return [str(entry)[:LONGEST_TEXT].encode("utf-8", "replace").decode() for entry in entries]
 
 
 def finite_float32(features: np.ndarray) -> tuple[np.ndarray, int]:

@@ -1,0 +1,130 @@
+"""What a page shows of one split: metrics, errors, the worst samples and a map; small, and kept in report.json."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data import Recordings
+from ..data.recordings import is_labelled
+from ..metrics import compute_metrics
+from ..pictures import Places, mapped_samples
+from ..report import write_json
+
+MOST_POINTS = 3000  # of a scatter plot: more of them slow a browser down, and lie on one another
+NUM_WORST = 20
+
+
+def split_part(split: str, judged: Mapping[str, Any], recordings: Recordings, places: Places) -> dict[str, Any]:
+    """All that a page says of a split.
+
+    Args:
+        split: its name.
+        judged: what :func:`dmd.evaluation.evaluate` says of it.
+        recordings: the data; its train split gives the constant prediction that every model should beat.
+        places: of :func:`dmd.pictures.feature_maps`, for this split.
+    """
+    predictions, samples = judged["predictions"], recordings.splits[split]
+    truth, prediction = np.asarray(predictions["truth"]), np.asarray(predictions["prediction"])
+    known = np.flatnonzero(is_labelled(samples))
+    part: dict[str, Any] = {
+        "split": split,
+        "data": Path(recordings.path).name,
+        "sha256": recordings.sha256,
+        "task": recordings.task,
+        "classes": list(recordings.classes),
+        "metrics": judged["metrics"],
+        "size": len(truth),
+        "labelled": len(known),
+        "constant": _constant(recordings, split),
+        "worst": [],
+        "map": _map(predictions, places),
+    }
+    if len(known) == 0:
+        return part
+    if recordings.task == "classification":
+        counts = np.zeros((len(recordings.classes),) * 2, np.int64)
+        np.add.at(counts, (truth[known], prediction[known].astype(np.int64)), 1)
+        confidence = np.asarray(judged["confidence"])
+        wrong = known[truth[known] != prediction[known]]
+        worst = wrong[np.argsort(-confidence[wrong], kind="stable")]
+        part |= {"confusion": counts, "num_wrong": len(wrong)}
+    else:
+        confidence = None
+        worst = known[np.argsort(-np.abs(prediction - truth)[known], kind="stable")]
+        drawn = known if len(known) <= MOST_POINTS else known[:: -(-len(known) // MOST_POINTS)]
+        part["points"] = [[predictions["id"][i], *map(_rounded, (truth[i], prediction[i]))] for i in drawn]
+    for i in worst[:NUM_WORST]:
+        row = {"id": predictions["id"][i], "truth": _rounded(truth[i]), "prediction": _rounded(prediction[i])}
+        row |= {"confidence": None if confidence is None else _rounded(confidence[i])}
+        row |= {"text": None if samples.transcripts is None else samples.transcripts[i]}
+        part["worst"].append(row)
+    return part
+
+
+def read_parts(folder: Path) -> dict[str, Any]:
+    """The content of report.json: "parts" and "machine"; of none or a damaged file, nothing."""
+    try:
+        content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {"parts": {}}
+    is_whole = isinstance(content, dict) and isinstance(content.get("parts"), dict)
+    return content if is_whole else {"parts": {}}
+
+
+def write_parts(folder: Path, parts: Mapping[str, Any], machine: str | None) -> None:
+    """Write report.json, in place of what is there."""
+    write_json(folder / "report.json", {"machine": machine, "parts": parts})
+
+
+def this_machine() -> str:
+    """The machine, as far as timings depend on it."""
+    system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join([system, *gpus])
+
+
+def _constant(recordings: Recordings, split: str) -> dict[str, Any] | None:
+    """What is predicted when nothing is known of a sample: the most frequent class, or the median label."""
+    train, samples = recordings.splits["train"], recordings.splits[split]
+    known, labels = train.labels[is_labelled(train)], samples.labels
+    if len(known) == 0 or not is_labelled(samples).any():
+        return None
+    if recordings.task == "classification":
+        value = int(np.bincount(known).argmax())
+        text = f"always {recordings.classes[value]}"
+    else:
+        value = float(np.median(known))
+        text = f"always {value:.2f}"
+    return {"text": text, "metrics": compute_metrics(np.full_like(labels, value), labels, recordings.metrics)}
+
+
+def _map(predictions: Mapping[str, Any], places: Places) -> dict[str, Any] | None:
+    if not places:
+        return None
+    chosen = mapped_samples(len(predictions["id"]))
+    return {
+        "id": [predictions["id"][i] for i in chosen],
+        "truth": [_rounded(predictions["truth"][i]) for i in chosen],
+        "prediction": [_rounded(predictions["prediction"][i]) for i in chosen],
+        "places": {
+            unit: {name: [[_rounded(x, 2) for x in place] for place in rows] for name, rows in nodes.items()}
+            for unit, nodes in places.items()
+        },
+    }
+
+
+def _rounded(value: Any, digits: int = 4) -> float | int | None:
+    """A number for a page; None where it is undefined or unlabelled."""
+    value = value.item() if hasattr(value, "item") else value
+    if not math.isfinite(value) or value == -100:
+        return None
+    return round(value, digits)
