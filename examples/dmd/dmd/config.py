@@ -16,7 +16,9 @@ from .wording import reworded
 
 # What may differ when a run goes on: where it runs and how long, not what it computes.
 FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures", "epochs", "patience", "max_skipped_steps")
-FREE_FIELDS += ("checkpoint_every", "batch_size")  # the last goes with the number of processes
+FREE_FIELDS += ("trackers", "checkpoint_every", "batch_size")  # the last goes with the number of processes
+
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 
 @dataclass
@@ -62,6 +64,8 @@ class RunConfig:
         global_losses: with several processes, every loss sees the samples of all of them, at the price of a gather of
             what the losses read in each step, for which the host waits on CUDA too; else each process has the losses of
             its own samples. See docs/distributed.md.
+        trackers: where the numbers of every epoch go, by name: "tensorboard" (into ``out``), "wandb", "mlflow" or
+            "trackio", or a list of them, which may be empty. See docs/tracking.md.
         pictures: draw the pictures of the finished run.
         model: size and parts of the network.
         objective: weights of the losses.
@@ -96,6 +100,7 @@ class RunConfig:
     num_workers: int = 0
     graph: bool = False
     global_losses: bool = False
+    trackers: list[str] | str = field(default_factory=lambda: ["tensorboard"])
     pictures: bool = True
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: TaskConfig = field(default_factory=TaskConfig)
@@ -110,6 +115,10 @@ class RunConfig:
         for name in ("weight_decay", "num_workers"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        self.trackers = [self.trackers] if isinstance(self.trackers, str) else list(dict.fromkeys(self.trackers))
+        for name in self.trackers:
+            if name not in TRACKERS:
+                raise ValueError(f"trackers must be of {', '.join(TRACKERS)}, got {name!r}")
         if not 0 < self.labelled_fraction <= 1:
             raise ValueError(f"labelled_fraction must be in (0, 1], got {self.labelled_fraction}")
         if self.train_on == "train+valid" and self.keep != "last":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
 
 from .config import RunConfig
+from .trackers import check_trackers, make_trackers
 
 PACKAGES = ("gdkit", "torch", "torch-geometric", "numpy", "accelerate")
 
@@ -27,30 +29,30 @@ def check_device(device: str | torch.device) -> None:
         raise ValueError(f"device is '{device}', but PyTorch finds no CUDA device here; take 'cpu'")
 
 
-def check_machine(device: str) -> None:
+def check_machine(device: str, trackers: Sequence[str] = ()) -> None:
     """Check before training what would fail in it or after it.
 
     Raises:
-        ValueError: there is no CUDA device where one is asked for, or a package for the pictures is missing.
+        ValueError: there is no CUDA device where one is asked for, or a package for pictures or trackers is missing.
     """
+    check_trackers(trackers)
     check_device(device)
     for package in ("matplotlib", "sklearn"):
         if find_spec(package) is None:
             raise ValueError(f"the run's pictures need {package}: install the 'plot' extra")
 
 
-def make_accelerator(config: RunConfig, out: Path) -> Accelerator:
-    """What a run computes with.
+def make_accelerator(config: RunConfig, out: Path, epoch: int) -> Accelerator:
+    """What a run computes with, after so many epochs.
 
     Raises:
-        ValueError: fp16 on a CPU.
+        ValueError: fp16 on a CPU, or what names the run to its trackers is damaged.
     """
     accelerator = Accelerator(
         cpu=config.device == "cpu",
         mixed_precision=config.precision,
         gradient_accumulation_steps=config.accumulation,
-        log_with="tensorboard",
-        project_dir=out,
+        log_with=make_trackers(config.trackers, out, epoch) or None,
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
         # A scorer that no distance moves has no gradient to wait for.
         kwargs_handlers=[

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from . import checkpoint as ckpt
-from .config import FREE_FIELDS, RunConfig, without_modalities
+from .config import FREE_FIELDS, RunConfig, flat_fields, without_modalities
 from .data import Batch, Recordings, for_training, make_loader, standardization_statistics, training_loader
 from .data.recordings import is_labelled
 from .environment import check_machine, make_accelerator, peak_memory_mb, versions
@@ -26,6 +26,7 @@ from .metrics import SELECTION, best_epoch
 from .report import finished_epochs, heading, write_json, write_run
 from .stopping import Stopped, StopRequest
 from .text import load_pretrained_text, parameter_groups
+from .trackers import finish_trackers, log_epoch, start_trackers
 from .training_state import load_checkpoint, restore_optimizer, weights_of, write_checkpoint
 from .training_step import TrainingStep, why_not_graphed
 
@@ -49,7 +50,7 @@ class Run:
         recordings = for_training(recordings, config)
         self.config, self.recordings = config, recordings
         self.out = Path(config.out or ckpt.default_folder(config.data))
-        check_machine(config.device)
+        check_machine(config.device, config.trackers)
         for split, part in recordings.splits.items():
             if split != "test" and not is_labelled(part).any():
                 raise ValueError(f"{recordings.path} has no labelled sample in split {split!r}")
@@ -73,7 +74,7 @@ class Run:
             raise ValueError(f"{self.out} holds a finished run without checkpoints, so nothing to go on from")
         if self.checkpoint is not None:
             self.newest, self.state, _, self.best = self.checkpoint
-        self.accelerator = make_accelerator(config, self.out)
+        self.accelerator = make_accelerator(config, self.out, self.state["epoch"])
 
     @property
     def is_finished(self) -> bool:
@@ -109,6 +110,8 @@ class Run:
             if self.accelerator.is_main_process:
                 write_json(Path(error.path), {"processes": everyone} if len(everyone) > 1 else error.report)
             raise
+        finally:
+            finish_trackers(self.accelerator)
 
     def _train(self, stop: StopRequest) -> dict[str, Any]:
         config, state, accelerator = self.config, self.state, self.accelerator
@@ -141,7 +144,7 @@ class Run:
     def _prepare(self, stop: StopRequest) -> tuple[Epoch, DataLoader[Batch]]:
         """Everything that trains, as new or as the checkpoint has it; and the batches of the validation split."""
         config, accelerator, train = self.config, self.accelerator, self.recordings.splits["train"]
-        accelerator.init_trackers("tensorboard")
+        start_trackers(accelerator, self.out, flat_fields(asdict(config)))
         obstacle = why_not_graphed(config, accelerator) if config.graph else None
         graphed = config.graph and obstacle is None
         groups = parameter_groups(self.task, config)
@@ -196,7 +199,7 @@ class Run:
             self.newest = write_checkpoint(self.out, *parts, unusable=self.unusable, newest=self.newest)
 
     def _record(self, terms: dict[str, float], judged: dict[str, Any], seconds: float, skipped: int) -> None:
-        """Keep an epoch's numbers, send them to TensorBoard, and say a line."""
+        """Keep an epoch's numbers, send them to the trackers, and say a line."""
         state = self.state
         state["epoch"] += 1
         state["seconds"] += seconds
@@ -210,7 +213,7 @@ class Run:
                 place = {"epoch": epoch, "unit": unit, "source": source, "target": target}
                 state["edges"].append(place | {"weight": weight})
                 scalars[f"{unit}/{source}_to_{target}"] = weight
-        self.accelerator.log(scalars | numbers, step=epoch)
+        log_epoch(self.accelerator, scalars | numbers, epoch)
         note = f"  {skipped} steps skipped, not finite" if skipped else ""
         note += "  best so far" if self.config.keep == "best" and self._best()["epoch"] == epoch else ""
         metric, _ = SELECTION[self.recordings.metrics]
@@ -242,7 +245,5 @@ class Run:
         }
         if accelerator.is_main_process:
             write_run(out, results, judged, self.state, recordings, with_pictures=self.config.pictures)
-        for tracker in accelerator.trackers:
-            tracker.finish()
         accelerator.wait_for_everyone()
         return results

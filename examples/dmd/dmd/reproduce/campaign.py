@@ -28,7 +28,7 @@ from ..training import Run
 from .variants import Variant, changed, folder_name
 
 # Where a run computes changes none of what it is to find.
-FREE_FIELDS = ("out", "device", "num_workers", "graph", "pictures", "max_skipped_steps", "checkpoint_every")
+FREE_FIELDS = ("out", "device", "num_workers", "graph", "trackers", "pictures", "max_skipped_steps", "checkpoint_every")
 
 
 def run_folder(root: Path, base: RunConfig, variant: Variant, seed: int) -> Path:
