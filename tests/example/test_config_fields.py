@@ -107,6 +107,7 @@ SEEN = {
     "text_learning_rate": "tests/example/test_text.py",
     "out": "test_files",
     "pictures": "test_files",
+    "trackers": "test_files",
     "checkpoint_every": "test_files",
     "max_skipped_steps": "tests/example/test_finite.py",
     "device": "test_machine",
@@ -181,16 +182,17 @@ def test_task_and_metrics():
 
 
 def test_files(tmp_path):
-    """Where a run writes, which pictures, and how often."""
-    for name, fields in {"plain": {}, "pictured": {"pictures": True, "checkpoint_every": 1}}.items():
+    """Where a run writes; which pictures; how often; and curves for whom."""
+    asked = {"plain": {}, "more": {"pictures": True, "checkpoint_every": 1}, "quiet": {"trackers": []}}
+    written = {}
+    for name, fields in asked.items():
         run(tmp_path / name, **fields)
-    written = {
-        name: {str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*")}
-        for name in ("plain", "pictured")
-    }
-    more = written["pictured"] - written["plain"]
+        written[name] = {str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*")}
+    more = written["more"] - written["plain"]
     assert "edges_heatmap.png" in more
     assert "checkpoints/epoch-0000-step-00000002" in more
+    curves = {name: any("events.out" in path for path in paths) for name, paths in written.items()}
+    assert curves == {"plain": True, "more": True, "quiet": False}
 
 
 def test_machine(tmp_path, capsys):
