@@ -13,6 +13,7 @@ from dmd.command import one_line_errors, with_underscores, writable_file
 from dmd.data import make_loader
 from dmd.evaluation import evaluate, is_labelled
 from dmd.missing_report import judge_missing, write_missing
+from dmd.page import check_report, with_split, write_evaluated
 from dmd.report import write_json, write_predictions_csv
 from dmd.runs import run_folders
 from dmd.spread import mean_std
@@ -28,6 +29,7 @@ def prepare(
     missing: bool = False,
     missing_rates: tuple[float, ...] = (),
     seed: int = 0,
+    pictures: bool = True,
 ) -> dict[str, Any]:
     """Metrics of a trained model on one split, and its predictions; with --missing, also when modalities are missing.
 
@@ -42,6 +44,7 @@ def prepare(
         missing: judge every protocol of missing modalities too.
         missing_rates: of dropping steps, and modalities of a sample.
         seed: of what --missing drops by chance.
+        pictures: write report.html anew, with this split; where --out says, the page goes beside it as .html.
     """
     root = Path(run)
     folders = run_folders(root)
@@ -49,6 +52,8 @@ def prepare(
     for folder in folders:
         task, recordings = load_for(folder, data)
         tasks[read_config(folder)[0].seed] = task
+        if pictures:
+            check_report(folder)
     samples = recordings.splits[split]
     loader = make_loader(samples, batch_size)
     if missing and not is_labelled(samples).any():
@@ -67,6 +72,8 @@ def prepare(
     return {
         **{"tasks": tasks, "recordings": recordings, "split": split, "loader": loader, "paths": paths},
         **{"root": root if len(folders) > 1 else paths[next(iter(tasks))].parent, "device": device},
+        "folders": dict(zip(tasks, folders, strict=True)) if pictures else {},
+        "page": paths[next(iter(tasks))].with_suffix(".html") if out else None,
         "missing": {"rates": sorted(set(missing_rates)), "seed": seed, "batch_size": batch_size} if missing else None,
     }
 
@@ -85,6 +92,7 @@ def main(arguments: list[str]) -> None:
     loader = accelerator.prepare(given["loader"])
     metrics: dict[int, dict[str, float]] = {}
     missing: dict[int, list[dict[str, Any]]] = {}
+    shown: dict[Path, dict[str, Any]] = {}
     for seed, task in given["tasks"].items():
         module = accelerator.prepare(task)
         judged = evaluate(module, loader, recordings, split, accelerator)
@@ -94,6 +102,8 @@ def main(arguments: list[str]) -> None:
             write_predictions_csv(path, {split: judged["predictions"]})
             write_json(path.with_suffix(".json"), {split: judged["metrics"], "terms": judged["terms"]})
             print(f"predictions of {len(judged['predictions']['id'])} samples are in {path}")
+            if folder := given["folders"].get(seed):
+                shown[folder] = with_split(folder, split, judged, recordings)
         if given["missing"]:
             missing[seed] = judge_missing(module, recordings, split, accelerator, **given["missing"])
     if not accelerator.is_main_process:
@@ -104,6 +114,8 @@ def main(arguments: list[str]) -> None:
     if missing:
         path = given["root"] / f"missing_{split}"
         print(f"\n{write_missing(path, missing, recordings.metrics)}\n\nThis is {path}.md; there are .csv and .png too")
+    if shown:
+        print(f"\n{write_evaluated(shown, given['page'])} shows all this")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dmd.command import one_line_errors, option_value, with_underscores
 from dmd.config import RunConfig, config_parser, flat_fields, parse_run
 from dmd.data import load
 from dmd.ending import told
+from dmd.page import write_seeds
 from dmd.runs import finish, prepare_runs, saved_seeds, summarise
 from dmd.training_state import checkpoints_of
 
@@ -73,6 +74,8 @@ def main(arguments: list[str]) -> None:
         results = [finish(run) for run in runs]
         if seeds and runs[0].accelerator.is_main_process:
             print(f"\n{summarise(Path(config.out or ''), results)}")
+            if config.pictures:
+                write_seeds(Path(config.out or ""))
 
 
 if __name__ == "__main__":

@@ -25,3 +25,11 @@ def undisturbed(tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed")
     prepare(out, epochs=3, pictures=False).train()
     return content(out)
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory):
+    """Tiny finished runs with a page each; tests that change a folder take a copy."""
+    from tests.example.page_runs import make_runs
+
+    return make_runs(tmp_path_factory.mktemp("reported"))

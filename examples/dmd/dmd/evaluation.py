@@ -41,10 +41,11 @@ def evaluate(
 
     Returns:
         "predictions" {"id", "truth", "prediction"} in the order of the split, "confidence" (N,) the probability of each
-        predicted class (None in regression), "metrics" (of the labelled samples; empty if there are none), "terms" (means over the batches, weighed by their samples), "edges" {unit: [mean weight of
-        each edge over the samples that have both its modalities]}, "features" {unit: {modality: (N, width)}}, NaN where
-        the sample lacks the modality, "node_losses" {unit: [mean task loss of each modality's own prediction over the
-        labelled samples that have it]}. The number of processes changes none of it: no sample counts twice.
+        predicted class (None in regression), "metrics" (of the labelled samples; empty if there are none), "terms"
+        (means over the batches, weighed by their samples), "edges" {unit: [mean weight of each edge over the samples
+        that have both its modalities]}, "features" {unit: {modality: (N, width)}}, NaN where the sample lacks the
+        modality, "node_losses" {unit: [mean task loss of each modality's own prediction over the labelled samples that
+        have it]}. The number of processes changes none of it: no sample counts twice.
 
     Raises:
         NotFinite: a prediction is not finite.

@@ -30,8 +30,8 @@ def read_ragged(path: Path, *, task: str | None = None, metrics: str | None = No
     from offset i to offset i + 1, none if it lacks the modality. Labels are classes, `action` (N,) whole numbers with
     -100 = unlabelled, or real, `regression_labels` (N,) with NaN = unlabelled. `subject` (N,) says who was recorded:
     even subjects are test, subject 7 is valid, the other odd ones are train, so nobody is in two splits. Optional:
-    `ids` (N,), `raw_text` (N,) transcripts, `classes` (the names of the classes 0, 1, ...), and `split` (N,) with "train", "valid" or "test", which
-    replaces `subject`.
+    `ids` (N,), `raw_text` (N,) transcripts, `classes` (the names of the classes 0, 1, ...), and `split` (N,) with
+    "train", "valid" or "test", which replaces `subject`.
 
     Args:
         path: the file.

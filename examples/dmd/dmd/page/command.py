@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..config import RunConfig, flat_fields
 PLACES = ("out", "pictures", "device", "num_workers")  # where and how a run is kept, not what it computes
 
 
-def command_of(config: RunConfig, processes: int = 1) -> str:
+def command_of(config: RunConfig, processes: int = 1, seeds: Sequence[int] = ()) -> str:
     """`python examples/dmd/train.py ...` with every option that is not the default.
 
     Example:
@@ -22,7 +23,8 @@ def command_of(config: RunConfig, processes: int = 1) -> str:
     options = changed_options(config)
     start = ["python"] if processes == 1 else ["torchrun", f"--nproc-per-node={processes}"]
     given = [text for name, value in options.items() if name not in PLACES for text in (f"--{name}", _spelled(value))]
-    return shlex.join([*start, "examples/dmd/train.py", *given])
+    several = ["--seeds", *map(str, seeds)] if seeds else []
+    return shlex.join([*start, "examples/dmd/train.py", *given, *several])
 
 
 def changed_options(config: RunConfig) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .figure import Figure, is_defined, lines, number, numbers, plain
+from .figure import Figure, is_defined, lines, number, numbers, plain, shortened
 
 
 def learning(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> list[Figure]:
@@ -149,8 +149,3 @@ def _confused(counts: np.ndarray, classes: Sequence[str]) -> str:
     truth, prediction = np.unravel_index(wrong.argmax(), wrong.shape)
     text = f"{classes[truth]} is taken for {classes[prediction]} in {wrong.max()} samples"
     return f"The most frequent error: {text}."
-
-
-def shortened(names: Iterable[str], most: int) -> list[str]:
-    """Names for ticks."""
-    return [name if len(name) <= most else f"{name[: most - 1]}…" for name in names]

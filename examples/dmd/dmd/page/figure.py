@@ -94,7 +94,8 @@ def lines(
         }
         for i, (name, values) in enumerate(series.items())
     ]
-    layout = {"xaxis": {"title": {"text": x_title}}, "hovermode": "x unified"} | layout
+    axis = {"title": {"text": x_title}, "showgrid": False}
+    layout = {"xaxis": axis, "hovermode": "x unified", "showlegend": True} | layout
     if marked is not None:
         layout["shapes"] = [upright(marked)]
     if x_title == "epoch" and 0 < len(x) < 8:
@@ -104,7 +105,7 @@ def lines(
 
 def upright(x: float) -> dict[str, Any]:
     """A thin line over the whole height."""
-    line = {"color": "@muted", "width": 1, "dash": "dot"}
+    line = {"color": "@muted", "width": 1.5, "dash": "dot"}
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line, "layer": "below"}
 
 
@@ -116,3 +117,8 @@ def is_defined(values: Iterable[float | None]) -> bool:
 def cells(table: np.ndarray) -> list[list[float | None]]:
     """Rows of a matrix for JSON."""
     return [numbers(row) for row in table.tolist()]
+
+
+def shortened(names: Iterable[str], most: int) -> list[str]:
+    """Names for ticks."""
+    return [name if len(name) <= most else f"{name[: most - 1]}…" for name in names]

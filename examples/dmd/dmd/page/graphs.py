@@ -9,7 +9,7 @@ import numpy as np
 from gdkit import DistillationGraph
 
 from ..edge_tables import EdgeTables
-from .figure import DASHES, Figure, cells, color, lines, number, numbers, plain
+from .figure import DASHES, Figure, cells, color, lines, number, numbers, plain, shortened
 
 THINNEST, WIDEST = 0.6, 15.0  # pixels of an edge without weight, and of the heaviest
 BEND = 0.16  # of an edge, in units of its length: the two edges of a pair pass each other
@@ -79,20 +79,31 @@ def node_links(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray
     }
     nodes = {
         "type": "scatter",
-        "mode": "markers+text",
+        "mode": "markers",
         "x": numbers(places[:, 0], 4),
         "y": numbers(places[:, 1], 4),
-        "text": [f"<b>{plain(name)}</b>" for name in graph.names],
-        "textposition": [_beside(x, y) for x, y in places],
-        "textfont": {"size": 14, "color": "@ink"},
         "marker": {"size": 24, "color": [color(i) for i in range(graph.num_nodes)], "line": {"width": 0}},
+        "hoverinfo": "skip",
+    }
+    beside = 1.36 * places if graph.num_nodes > 2 else places - [[0.0, 0.3]]
+    names = {
+        "type": "scatter",
+        "mode": "text",
+        "x": numbers(beside[:, 0], 4),
+        "y": numbers(beside[:, 1], 4),
+        "text": [f"<b>{plain(name)}</b>" for name in shortened(graph.names, 24)],
+        "textfont": {"size": 14, "color": "@ink"},
         "hoverinfo": "skip",
     }
     flat = graph.num_nodes == 2
     hidden = {"visible": False, "fixedrange": True}
     layout = {
         "xaxis": {"range": [-1.75, 1.75], **hidden},
-        "yaxis": {"range": [-0.75, 0.75] if flat else [-1.4, 1.4], "scaleanchor": "x", **hidden},
+        "yaxis": {
+            "range": [-0.75, 0.75] if flat else [-1.2, 1.5] if graph.num_nodes == 3 else [-1.5, 1.5],
+            "scaleanchor": "x",
+            **hidden,
+        },
         "showlegend": False,
         "dragmode": False,
         "hovermode": "closest",
@@ -107,7 +118,9 @@ def node_links(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray
     known = sorted(zip(np.nan_to_num(weights[at]), graph.edges, strict=True), reverse=True)
     said = "; ".join(f"{source} teaches {target} with {number(weight)}" for weight, (source, target) in known[:12])
     label = f"Graph of the {unit} GD-Unit in epoch {epochs[at]}, the heaviest edges first: {said}."
-    return Figure(f"{unit} GD-Unit", label, [*edges, heads, hover, nodes], layout, 240 if flat else 400, frames=frames)
+    return Figure(
+        f"{unit} GD-Unit", label, [*edges, heads, hover, nodes, names], layout, 240 if flat else 400, frames=frames
+    )
 
 
 def heat_map(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray], top: float, at: int) -> Figure:
@@ -189,10 +202,3 @@ def _heading(arc: np.ndarray) -> float:
 def _heads(widths: Sequence[float] | np.ndarray) -> list[float]:
     """Pixels of each arrow head."""
     return [round(9 + 1.1 * float(width), 2) if width > 0 else 0 for width in widths]
-
-
-def _beside(x: float, y: float) -> str:
-    """Where a node's name stands: away from the edges."""
-    if abs(y) < 0.3:
-        return "bottom center" if abs(y) < 1e-9 else ("middle right" if x > 0 else "middle left")
-    return "top center" if y > 0 else "bottom center"

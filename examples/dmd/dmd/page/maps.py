@@ -52,7 +52,12 @@ def feature_map(title: str, unit: str, part: Mapping[str, Any]) -> Figure | None
     elif classes:
         data += _legend_of_classes(classes)
     hidden = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
-    layout = {"xaxis": hidden, "yaxis": hidden, "legend": {"itemsizing": "constant"}, "hovermode": "closest"}
+    layout = {
+        "xaxis": hidden,
+        "yaxis": hidden,
+        "legend": {"itemsizing": "constant", "y": -0.02},
+        "hovermode": "closest",
+    }
     rows = -(-len(classes) // 3) if not scale else 0
     count = len(found["id"])
     label = f"t-SNE map of the {unit} features of {count} {title} samples, one marker a modality of a sample."
@@ -75,7 +80,7 @@ def _paint(truth: Sequence[float | None], classes: Sequence[str]) -> tuple[Any, 
         return (lambda value: f"@{int(value)}"), {}
     known = [value for value in truth if value is not None] or [0]
     low, high = (0, len(classes) - 1) if classes else (min(known), max(known))
-    return (lambda value: value), {"colorscale": "@heat", "cmin": low, "cmax": high if high > low else low + 1}
+    return (lambda value: value), {"colorscale": "@values", "cmin": low, "cmax": high if high > low else low + 1}
 
 
 def _bar() -> dict[str, Any]:

@@ -8,6 +8,7 @@ const PALETTES = {
     "@6": "#000000", "@7": "#a89f00", "@none": "#c8c8c8",
     "@ink": "#1f2430", "@muted": "#8a90a0", "@grid": "#e4e7ee", "@surface": "#ffffff",
     "@heat": [[0, "#f3f6fb"], [0.25, "#b9d3ea"], [0.5, "#6fa8d3"], [0.75, "#2274ae"], [1, "#08335c"]],
+    "@values": [[0, "#440154"], [0.25, "#3b528b"], [0.5, "#21918c"], [0.75, "#5ec962"], [1, "#e8d81c"]],
     "@blues": [[0, "#f7f9fc"], [0.5, "#8dbbe0"], [1, "#0b5c97"]],
   },
   dark: {
@@ -15,12 +16,14 @@ const PALETTES = {
     "@6": "#f2f2f2", "@7": "#d8cf45", "@none": "#5b6270",
     "@ink": "#e7eaf0", "@muted": "#8b93a5", "@grid": "#2c3340", "@surface": "#1a1f29",
     "@heat": [[0, "#1d2532"], [0.25, "#1f4468"], [0.5, "#2a73ad"], [0.75, "#66ace0"], [1, "#dceefb"]],
+    "@values": [[0, "#8a4fb0"], [0.25, "#5a7fd0"], [0.5, "#21918c"], [0.75, "#5ec962"], [1, "#fde725"]],
     "@blues": [[0, "#1d2430"], [0.5, "#25567f"], [1, "#5db0ee"]],
   },
 };
+// Of plotly's buttons the two that stay on this machine: another one would upload the chart.
 const CONFIG = {
-  responsive: true, displaylogo: false, displayModeBar: "hover",
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+  responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+  modeBarButtons: [["toImage", "resetScale2d"]],
 };
 const FRAME = 350; // milliseconds of an epoch while it plays; a long run plays faster
 const LONGEST = 12000; // milliseconds of the whole
@@ -65,13 +68,14 @@ function layoutOf(chart) {
 }
 
 function draw(place, chart) {
-  return Plotly.react(place, painted(chart.data), layoutOf(chart), CONFIG);
+  const config = {...CONFIG, displayModeBar: place.classList.contains("links") ? false : "hover"};
+  return Plotly.react(place, painted(chart.data), layoutOf(chart), config);
 }
 
 // One slider moves every graph and matrix of its section.
 function play(section, charts) {
   const slider = section.querySelector("input[type=range]");
-  const button = section.querySelector("button");
+  const button = section.querySelector(".player button");
   const said = section.querySelector("output");
   if (!slider) return () => {};
   const places = [...section.querySelectorAll(".chart")].filter((place) => charts[place.id].frames);
@@ -137,6 +141,7 @@ async function start() {
   for (const place of places) {
     await draw(place, charts[place.id]);
     place.classList.add("drawn");
+    await new Promise((resume) => setTimeout(resume)); // one chart after the other appears, and the page scrolls
   }
   document.querySelectorAll(".playable").forEach((section) => play(section, charts));
   const again = () => places.forEach((place) => draw(place, charts[place.id]));

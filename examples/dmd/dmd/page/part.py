@@ -71,13 +71,43 @@ def split_part(split: str, judged: Mapping[str, Any], recordings: Recordings, pl
 
 
 def read_parts(folder: Path) -> dict[str, Any]:
-    """The content of report.json: "parts" and "machine"; of none or a damaged file, nothing."""
+    """The content of report.json: "parts" and "machine"; what is damaged, or not there, is left out."""
     try:
         content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {"parts": {}}
-    is_whole = isinstance(content, dict) and isinstance(content.get("parts"), dict)
-    return content if is_whole else {"parts": {}}
+        parts = {title: part for title, part in content["parts"].items() if _is_part(part)}
+        return {"machine": content.get("machine"), "parts": parts}
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
+        return {"machine": None, "parts": {}}
+
+
+def _is_part(part: Any) -> bool:
+    """Whether this is what :func:`split_part` makes, as far as pages rely on it."""
+    try:
+        return _is_whole(part)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _is_whole(part: Any) -> bool:
+    kinds = {"metrics": dict, "classes": list, "worst": list, "size": int, "labelled": int, "sha256": str}
+    if not all(isinstance(part[key], kind) for key, kind in kinds.items()):
+        return False
+    rows = [[row["id"], row["truth"], row["prediction"], row["confidence"], row["text"]] for row in part["worst"]]
+    points = [[*point, None, None] for point in part.get("points", [])]
+    found = part["map"] or {"id": [], "truth": [], "prediction": [], "places": {}}
+    points += zip(found["id"], found["truth"], found["prediction"], *[[None] * len(found["id"])] * 2, strict=True)
+    places = [nodes[name] for nodes in found["places"].values() for name in nodes]
+    numbers = [*part["metrics"].values(), *((part["constant"] or {"metrics": {}})["metrics"].values())]
+    numbers += [x for name, *values, text in [*rows, *points] for x in values]
+    numbers += [x for rows in places for place in rows for x in place]
+    texts = [*part["classes"], *(name for name, *_ in [*rows, *points])]
+    size = len(part["classes"])
+    return (
+        all(value is None or isinstance(value, int | float) for value in numbers)
+        and all(isinstance(text, str) for text in texts)
+        and all(len(rows) == len(found["id"]) and all(len(place) == 2 for place in rows) for rows in places)
+        and np.shape(part.get("confusion", np.empty((size, size)))) == (size, size)
+    )
 
 
 def write_parts(folder: Path, parts: Mapping[str, Any], machine: str | None) -> None:

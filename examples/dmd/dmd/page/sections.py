@@ -81,9 +81,7 @@ def metrics(content: Content, parts: Mapping[str, Any]) -> tuple[Table, list[str
         title = f"test, {constant['text']}"
         spreads[title] = {name: (_real(value), math.nan) for name, value in constant["metrics"].items()}
         what = "most frequent label" if content.described["task"] == "classification" else "median label"
-        notes.append(
-            f"“{constant['text']}” is the prediction of a model that knows nothing but the {what} of the training split."
-        )
+        notes.append(f"“{constant['text']}” is what a model predicts that knows only the {what} of the training split.")
     for name, found in neighbours(content).items():
         spreads[f"test, {name}"] = found
         notes.append(f"“{name}”: a baseline on the same data, in the folder beside this one.")
@@ -93,7 +91,7 @@ def metrics(content: Content, parts: Mapping[str, Any]) -> tuple[Table, list[str
 
 
 def neighbours(content: Content) -> dict[str, dict[str, Spread]]:
-    """Finished baselines (``--network``) on the same data beside a run: folder's name -> metric -> mean and deviation."""
+    """Finished baselines (``--network``) on the same data beside a run: title -> metric -> mean and deviation."""
     sha256 = content.described["sha256"]
     root = content.folder.resolve()
     root = root.parent if root.name.startswith("seed-") else root
@@ -141,7 +139,7 @@ def facts(content: Content, processes: int) -> list[tuple[str, str]]:
     widths = ", ".join(f"{name} ({width})" for name, width in described["dims"].items())
     classes = described["classes"]
     found = [
-        ("data", data.get("path") or config.data),
+        ("data", Path(data.get("path") or config.data).name),
         ("SHA-256 of the data", described["sha256"]),
         ("modalities (width)", widths),
         ("classes", f"{len(classes)}: {', '.join(classes[:30])}" if classes else ""),
