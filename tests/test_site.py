@@ -75,6 +75,14 @@ def test_what_is_wide_scrolls_in_its_own_box(browser, address):
         assert box.evaluate("box => { box.scrollLeft = 100; return box.scrollLeft }") == 100
 
 
+def test_number_of_an_equation_stands_beside_it(browser, address):
+    for _, page, _ in visited(browser, address, ["api.html"], viewport=PHONE):
+        block = page.locator("div.math:has(.eqno)").first
+        equation, number = (block.locator(part).bounding_box() for part in (".equation", ".eqno"))
+        assert equation["x"] + equation["width"] <= number["x"]
+        assert number["x"] + number["width"] <= PHONE["width"]
+
+
 def test_search_finds_gd_unit(browser, address):
     for _, page, seen in visited(browser, address, ["index.html"]):
         page.locator("input[name=q]").first.fill("GDUnit")

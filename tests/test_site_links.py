@@ -88,7 +88,8 @@ def test_every_page_is_in_the_menu():
     pages = {
         path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md") if "_build" not in path.parts
     }
-    missing = {page for page in pages - {"index"} - listed if not page.startswith("tutorials/")}
+    in_a_list_of_their_own = {page for page in pages if page.startswith("tutorials/") and page != "tutorials/index"}
+    missing = pages - {"index"} - listed - in_a_list_of_their_own
     assert not missing
 
 
