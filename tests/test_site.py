@@ -54,25 +54,18 @@ def luminance(page, element="body"):
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_every_page_loads_by_itself(browser, address):
+def test_every_page_on_a_phone(browser, address):
     wrong, equations = {}, {}
-    for name, page, seen in visited(browser, address, PAGES):
+    for name, page, seen in visited(browser, address, PAGES, viewport=PHONE):
         pictures = page.locator("article img").evaluate_all("all => all.filter(x => !x.alt || !x.naturalWidth).length")
         equations[name] = page.locator("article math").evaluate_all("all => all.filter(x => x.clientHeight > 8).length")
-        if seen or pictures or page.locator("h1").count() != (name != "search.html"):
-            wrong[name] = (list(seen), pictures)
-    assert not wrong
+        width = page.evaluate("document.documentElement.scrollWidth")
+        headings = page.locator("h1").count()
+        if seen or pictures or width > PHONE["width"] or headings != (name != "search.html"):
+            wrong[name] = (list(seen), pictures, width, headings)
+    assert not wrong  # no complaint, no picture missing or without a text, nothing that scrolls the page sideways
     assert equations["concepts.html"] > 30  # drawn, not just there
     assert equations["api.html"] > 10
-
-
-def test_no_page_scrolls_sideways_on_a_phone(browser, address):
-    wide = {}
-    for name, page, _ in visited(browser, address, PAGES, viewport=PHONE):
-        width = page.evaluate("document.documentElement.scrollWidth")
-        if width > PHONE["width"]:
-            wide[name] = width
-    assert not wide
 
 
 def test_what_is_wide_scrolls_in_its_own_box(browser, address):
@@ -80,6 +73,14 @@ def test_what_is_wide_scrolls_in_its_own_box(browser, address):
         box = page.locator("div.table-wrapper").first
         assert box.evaluate("box => box.scrollWidth > box.clientWidth")
         assert box.evaluate("box => { box.scrollLeft = 100; return box.scrollLeft }") == 100
+
+
+def test_number_of_an_equation_stands_beside_it(browser, address):
+    for _, page, _ in visited(browser, address, ["api.html"], viewport=PHONE):
+        block = page.locator("div.math:has(.eqno)").first
+        equation, number = (block.locator(part).bounding_box() for part in (".equation", ".eqno"))
+        assert equation["x"] + equation["width"] <= number["x"]
+        assert number["x"] + number["width"] <= PHONE["width"]
 
 
 def test_search_finds_gd_unit(browser, address):

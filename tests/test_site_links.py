@@ -88,7 +88,8 @@ def test_every_page_is_in_the_menu():
     pages = {
         path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md") if "_build" not in path.parts
     }
-    missing = {page for page in pages - {"index"} - listed if not page.startswith("tutorials/")}
+    in_a_list_of_their_own = {page for page in pages if page.startswith("tutorials/") and page != "tutorials/index"}
+    missing = pages - {"index"} - listed - in_a_list_of_their_own
     assert not missing
 
 
@@ -111,10 +112,10 @@ def public(module):
 
 def test_api_page_is_complete():
     wanted = {f"gdkit.{name}" for name in gdkit.__all__ if not name.startswith("__")}
-    for module in ("functional", "plot", "testing"):
-        wanted |= {f"gdkit.{module}.{name}" for name in public(module)}
-    wanted |= {"gdkit.attention.attention", "gdkit.attention.packed_attention", "gdkit.stacking.run_together"}
+    for module in ("attention", "functional", "plot", "stacking", "testing"):
+        wanted |= {f"gdkit.{module}.{name}" for name in public(module) if not name.isupper()}
     assert wanted <= documented()
+    assert "gdkit.functional.agreement" in documented()
 
 
 def test_options_in_the_pages_exist():

@@ -16,14 +16,18 @@ from sphinx.writers.html5 import HTML5Translator
 logger = logging.getLogger(__name__)
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 BIG = re.compile(r"\\big(?=([(\[)\]]))")
+ACCENT = re.compile(r"\\(bar|hat|tilde) (\w)")  # an index after it would stand below the letter
+NORM = re.compile(r"<mo( class=\"math(open|close)\")?>‖</mo>")  # else the left one grows with the line, and only that
 
 
 def mathml(tex: str, node: nodes.Node, *, block: bool) -> str:
     """TeX to MathML; the text itself, and a warning, where that fails."""
     sides = {"(": "l", "[": "l", ")": "r", "]": "r"}
     tex = BIG.sub(lambda match: rf"\big{sides[match[1]]}", tex)
+    tex = ACCENT.sub(r"\\\1{\2}{}", tex)
     try:
-        return latex2mathml.tex2mathml(tex.strip(), as_block=block)
+        equation = latex2mathml.tex2mathml(tex.strip(), as_block=block)
+        return NORM.sub(r'<mo stretchy="false">‖</mo>', equation)
     except MathError as error:
         logger.warning("equation not understood: %s: %s", error, tex.strip(), location=node, type="math")
         return f"<code>{tex}</code>"
