@@ -43,9 +43,7 @@ def agreement(logits: Tensor, node_mask: Tensor | None = None) -> Tensor:
         Estimating Accuracy from Unlabeled Data, UAI 2014; Ranking and combining multiple predictors without labeled
         data, arXiv 1303.3257.
     """
-    _check.check_floating(
-        "agreement", "logits", _check.check_shape("agreement", "logits", logits, ["batch", "node", "dim"])
-    )
+    _check.check_real("agreement", "logits", logits, ["batch", "node", "dim"])
     x = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
     there = torch.ones_like(x[..., 0])
     if node_mask is not None:

@@ -55,6 +55,15 @@ def check_floating(owner: str, argument: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
+def check_real(owner: str, argument: str, tensor: object, axes: Sequence[str | int]) -> Tensor:
+    """Return ``tensor`` if it has the axes and is real floating point.
+
+    Raises:
+        TypeError, ValueError: as :func:`check_shape` and :func:`check_floating`.
+    """
+    return check_floating(owner, argument, check_shape(owner, argument, tensor, axes))
+
+
 def check_mask(owner: str, argument: str, mask: object, axes: Sequence[str | int]) -> Tensor:
     """Return ``mask`` if it has the axes and is boolean: floats or integers could mean 0/1, additive, or lengths.
 
@@ -132,14 +141,14 @@ def check_names(
         raise ValueError(f"{owner} has nodes ({nodes}); {argument} has {', '.join(map(repr, foreign))} as well")
 
 
-def check_choice(owner: str, argument: str, value: object, choices: Sequence[str]) -> None:
-    """Check that an option is one of its choices.
+def check_choice(owner: str, argument: str, value: object, choices: Sequence[str], others: str = "") -> None:
+    """Check that an option is one of its choices; ``others`` says what else could have stood there.
 
     Raises:
         ValueError: listing the choices.
     """
     if value not in choices:
-        raise ValueError(f"{owner}: {argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(f"{owner}: {argument} must be one of {', '.join(map(repr, choices))}{others}, got {value!r}")
 
 
 def check_positive(owner: str, argument: str, value: object, *, integer: bool = False, zero: bool = False) -> None:

@@ -33,7 +33,7 @@ def check_distance(owner: str, argument: str, distance: Distance, dim: int) -> N
     """
     if callable(distance):
         return
-    check_choice(owner, argument, distance, DISTANCES)
+    check_choice(owner, argument, distance, DISTANCES, " or a function (teacher, student)")
     if dim == 1 and distance in ("kl", "cosine"):
         why = "is always 0" if distance == "kl" else "is only a sign"
         raise ValueError(f"{owner}: {argument} {distance!r} {why} on vectors of width 1; use 'l1' or 'l2'")

@@ -13,7 +13,8 @@ from gdkit import _check
 from gdkit import functional as GF
 from gdkit._agreement import agreement_scores
 from gdkit._autocast import is_autocast_on, without_autocast
-from gdkit._transformer_layer import is_plain, is_untouched
+from gdkit._layers import check_dtype_of_layer, is_untouched
+from gdkit._transformer_layer import is_plain
 
 SCORERS = ("linear", "mlp", "free", "agreement")
 
@@ -96,6 +97,9 @@ class EdgeScorer(nn.Module):
             features = features.to(dtype) if isinstance(features, Tensor) else [x.to(dtype) for x in features]
             with without_autocast(logits):
                 return self._read(logits, features)
+        for argument, x in {"logits": logits, "features": features if isinstance(features, Tensor) else None}.items():
+            if x is not None:
+                check_dtype_of_layer("GDUnit", argument, x, self.logit_projection)
         return self._read(logits, features)
 
     def _read(self, logits: Tensor, features: Tensor | Sequence[Tensor]) -> Tensor:

@@ -20,7 +20,7 @@ def real_steps(owner: str, mask: Tensor | None, **tensors: Tensor) -> list[Tenso
     argument, tensor = next(iter(tensors.items()))
     shape = _check.check_tensor(owner, argument, tensor).shape
     for argument, tensor in tensors.items():
-        _check.check_floating(owner, argument, _check.check_shape(owner, argument, tensor, shape))
+        _check.check_real(owner, argument, tensor, shape)
     given = [for_loss(tensor) for tensor in tensors.values()]
     if mask is None:
         return given

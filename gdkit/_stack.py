@@ -52,7 +52,7 @@ def stack_features(
         if not same:
             raise TypeError(f"{owner}: features must be a mapping, as nodes differ in width, got one tensor")
         shape = [batch, len(widths), next(iter(widths.values()))]
-        return _check.check_floating(owner, "features", _check.check_shape(owner, "features", given, shape))
+        return _check.check_real(owner, "features", given, shape)
     _check.check_names(owner, "features", given, list(widths), or_stacked=True)
     for name, width in widths.items():
         argument, note = f"features[{name!r}]", f"dim is {width} for {'every node' if same else repr(name)}"

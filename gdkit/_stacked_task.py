@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from gdkit._transformer_layer import CrossmodalLayer, is_plain, is_untouched
+from gdkit._layers import is_untouched
+from gdkit._transformer_layer import CrossmodalLayer, is_plain
 from gdkit.crossmodal import CrossmodalTransformer
 
 _OPTIONS = (bool, int, float, str, type(None))

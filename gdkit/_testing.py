@@ -87,7 +87,9 @@ def flat(result: object, path: tuple[str, ...] = ()) -> Flat:
     if isinstance(result, (tuple, list)):
         result = dict(enumerate(cast("list[object]", result)))
     if not isinstance(result, Mapping):
-        raise TypeError(f"results must be tensors, or mappings and tuples of tensors, got {type(result).__name__}")
+        where = "result" + "".join(f"[{key!r}]" for key in path)
+        kind = type(result).__name__
+        raise TypeError(f"testing: {where} must be a tensor, or a mapping, tuple or list of tensors, got {kind}")
     nested = cast("Mapping[object, object]", result)
     return {at: leaf for key, value in nested.items() for at, leaf in flat(value, (*path, str(key))).items()}
 

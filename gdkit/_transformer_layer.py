@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gdkit import _check
 from gdkit._hidden import Hidden
+from gdkit._layers import check_dtype_of_layer, is_untouched
 from gdkit.attention import attend, attend_with_weights
 
 
@@ -37,9 +38,10 @@ def check_sequences(
     target_mask: Tensor | None,
     source_mask: Tensor | None,
     *,
+    first: nn.Module,
     last_step: bool,
 ) -> None:
-    """Refuse sequences that a transformer of this width cannot take.
+    """Refuse sequences that a transformer of this width and first layer cannot take.
 
     Raises:
         TypeError, ValueError: naming the argument, what was wanted and what came.
@@ -58,13 +60,9 @@ def check_sequences(
             _check.check_mask(owner, f"{argument}_mask", mask, shape[:2])
     if last_step and target.shape[1] == 0:
         raise ValueError(f"{owner}: last_step needs a target of at least 1 step, got none")
-
-
-def is_untouched(module: nn.Module) -> bool:
-    """Whether a call of a module is its class's forward and nothing else."""
-    own = vars(module)  # written out, as every module of a stack is asked in every step
-    hooked = own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]
-    return not hooked and "forward" not in own
+    if isinstance(first, CrossmodalLayer) and is_plain(first):
+        for argument, x in (("target", target), ("source", target if source is None else source)):
+            check_dtype_of_layer(owner, argument, x, first.attention_norm)
 
 
 def is_plain(module: nn.Module) -> bool:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from gdkit import _check
 from gdkit._attention_choice import BACKENDS, choose_backend
+from gdkit._autocast import is_autocast_on
 from gdkit._chunked_attention import chunked_attention
 from gdkit._hidden import Hidden, check_band, check_hidden
 from gdkit._sdpa_attention import sdpa_attention
@@ -57,7 +58,7 @@ def attention(
         (batch, heads, query, head_dim); a query that sees no key gives zeros, with zero gradients.
 
     Raises:
-        TypeError: if a mask is not boolean, or lengths are not integers.
+        TypeError: if the heads' dtypes differ or are not floating, a mask is not boolean, or lengths are not integers.
         ValueError: if a shape disagrees, ``dropout`` is out of range, or ``backend`` cannot compute this, with the
             reason.
 
@@ -70,7 +71,7 @@ def attention(
         Attention Is All You Need, arXiv 1706.03762.
     """
     _check.check_choice("attention", "backend", backend, BACKENDS)
-    _check_heads(query, key, value)
+    _check_heads("attention", query, key, value)
     hidden = check_hidden(query, key, key_lengths, query_lengths, key_mask, band)
     _check.check_fraction("attention", "dropout", dropout)
     return attend(query, key, value, hidden, dropout, backend)
@@ -134,7 +135,7 @@ def packed_attention(
         torch.Size([2, 4, 10, 5])
     """
     _check.check_choice("attention", "backend", backend, BACKENDS)
-    _check_heads(query, key, value)
+    _check_heads("packed_attention", query, key, value)
     batch, pairs = query.shape[0], len(num_queries)
     bands = [None] * pairs if bands is None else bands
     for argument, numbers, total in (("num_queries", num_queries, query), ("num_keys", num_keys, key)):
@@ -192,7 +193,7 @@ def attention_with_weights(
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """:func:`attention` on the plain path, with its weights (batch, heads, query, key) before dropout as well."""
-    _check_heads(query, key, value)
+    _check_heads("attention_with_weights", query, key, value)
     hidden = check_hidden(query, key, key_lengths, query_lengths, key_mask, band)
     _check.check_fraction("attention", "dropout", dropout)
     return attend_with_weights(query, key, value, hidden, dropout)
@@ -216,8 +217,14 @@ def attend_with_weights(
     return F.dropout(weights, dropout) @ value, weights
 
 
-def _check_heads(query: Tensor, key: Tensor, value: Tensor) -> None:
-    _check.check_shape("attention", "query", query, ["batch", "heads", "query", "head_dim"])
+def _check_heads(owner: str, query: Tensor, key: Tensor, value: Tensor) -> None:
+    _check.check_shape(owner, "query", query, ["batch", "heads", "query", "head_dim"])
     batch, heads, _, width = query.shape
-    num_keys = _check.check_shape("attention", "key", key, [batch, heads, "key", width]).shape[2]
-    _check.check_shape("attention", "value", value, [batch, heads, num_keys, width])
+    if width == 0:
+        raise ValueError(f"{owner}: query must have a head_dim above 0, got shape {_check.shape_text(query.shape)}")
+    num_keys = _check.check_shape(owner, "key", key, [batch, heads, "key", width]).shape[2]
+    _check.check_shape(owner, "value", value, [batch, heads, num_keys, width])
+    _check.check_floating(owner, "query", query)
+    for argument, tensor in (("key", key), ("value", value)):
+        if tensor.dtype != query.dtype and not is_autocast_on(query):  # which makes them alike
+            raise TypeError(f"{owner}: {argument} must be {query.dtype} as query is, got {tensor.dtype}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ class CrossmodalTransformer(nn.Module):
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Reinforce the target; see the class for shapes."""
         inputs = (target, source, target_mask, source_mask)
-        check_sequences("CrossmodalTransformer", self.dim, *inputs, last_step=last_step)
+        check_sequences("CrossmodalTransformer", self.dim, *inputs, first=self.layers[0], last_step=last_step)
         x = self.embed(target, target_mask)
         keys = None if source is None else self.embed(source, source_mask)
         key_mask = target_mask if source is None else source_mask
@@ -123,6 +124,16 @@ class CrossmodalTransformer(nn.Module):
     def positions(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """What is added to a scaled sequence (batch, time, dim); a subclass may count its steps in another way."""
         return sinusoidal_positions(x, mask)
+
+    if TYPE_CHECKING:  # nn.Module says Any
+
+        @overload
+        def __call__(self, *args: Any, return_attention: Literal[False] = False, **kwargs: Any) -> Tensor: ...
+        @overload
+        def __call__(
+            self, *args: Any, return_attention: Literal[True], **kwargs: Any
+        ) -> tuple[Tensor, list[Tensor]]: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: D102
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""

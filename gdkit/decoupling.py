@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gdkit import _check
 from gdkit._describe import output_text
+from gdkit._layers import check_dtype_of_layer
 
 
 class DecoupledOutput(NamedTuple):
@@ -139,6 +140,7 @@ class DecoupledEncoder(nn.Module):
         kernel_size, owner = self.kernel_size[name], "DecoupledEncoder"
         argument = f"inputs[{name!r}]"
         _check.check_not_empty(owner, argument, _check.check_floating(owner, argument, x))
+        check_dtype_of_layer(owner, argument, x, self.projection[name])
         mask = None
         if masks is not None:
             mask = _check.check_mask(owner, f"masks[{name!r}]", masks[name], x.shape[:2])
@@ -157,6 +159,10 @@ class DecoupledEncoder(nn.Module):
         if self.padding == "valid":
             mask = mask.unfold(1, kernel_size, 1).all(dim=-1)
         return torch.where(mask[..., None], x, 0.0), mask
+
+    if TYPE_CHECKING:  # nn.Module says Any
+
+        def __call__(self, *args: Any, **kwargs: Any) -> DecoupledOutput: ...  # noqa: D102
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""

@@ -1,7 +1,6 @@
 """Every formula of the library, stateless, on stacked tensors; equation numbers are those of arXiv 2303.13802.
 
-Axes are (batch, node, dim) for nodes, (batch, edge) for edges; masks are boolean with True = real. Edge ``e`` goes from
-``edge_index[0, e]``, the teacher, to ``edge_index[1, e]``, the student.
+Axes are (batch, node, dim) and (batch, edge); in masks, True = real; ``edge_index[0]`` teaches ``edge_index[1]``.
 """
 
 from __future__ import annotations
@@ -68,13 +67,13 @@ def edge_weights(
         - scores: (batch, edge); edge_index: (2, edge); edge_mask: (edge) or (batch, edge); returns (batch, edge).
 
     Raises:
-        ValueError: if a shape disagrees, ``normalize`` is unknown or ``temperature`` is not above 0.
+        TypeError, ValueError: if dtype or shape do not fit, or an option is unknown or out of range.
 
     Example:
         >>> edge_weights(torch.zeros(1, 2), torch.tensor([[0, 1], [1, 0]]), 2, normalize="target")
         tensor([[1., 1.]])
     """
-    _check.check_shape("edge_weights", "scores", scores, ["batch", "edge"])
+    _check.check_real("edge_weights", "scores", scores, ["batch", "edge"])
     _check.check_edge_index("edge_weights", edge_index, scores.shape[1])
     _check.check_choice("edge_weights", "normalize", normalize, ("graph", "target"))
     _check.check_positive("edge_weights", "temperature", temperature)
@@ -110,16 +109,16 @@ def edge_distances(
         detach_teacher: no gradient reaches the teacher's side.
 
     Shape:
-        - x: (batch, node, dim); edge_index: (2, edge); returns (batch, edge).
+        - x: (batch, node, dim); edge_index: (2, edge); returns (batch, edge), at least 0, or by rounding about -1e-6.
 
     Raises:
-        ValueError: if a shape disagrees, the distance is unknown, or it is "kl" or "cosine" and dim is 1.
+        TypeError, ValueError: if ``x`` does not fit, the distance is unknown, or it is "kl" or "cosine" and dim is 1.
 
     Example:
         >>> edge_distances(torch.tensor([[[0.0, 0.0], [1.0, 2.0]]]), torch.tensor([[0], [1]]))
         tensor([[3.]])
     """
-    _check.check_shape("edge_distances", "x", x, ["batch", "node", "dim"])
+    _check.check_real("edge_distances", "x", x, ["batch", "node", "dim"])
     _check.check_edge_index("edge_distances", edge_index)
     _check.check_positive("edge_distances", "temperature", temperature)
     check_distance("edge_distances", "distance", distance, x.shape[-1])
@@ -139,15 +138,16 @@ def graph_distillation_loss(weights: Tensor, distances: Tensor, reduction: str =
         - weights, distances: (batch, edge); returns a scalar, or (batch) with "none".
 
     Raises:
-        ValueError: if the shapes differ or ``reduction`` is unknown.
+        TypeError, ValueError: if dtypes or shapes do not fit, or ``reduction`` is unknown.
 
     Example:
         >>> graph_distillation_loss(torch.tensor([[0.25, 0.75]]), torch.tensor([[4.0, 8.0]]))
         tensor(7.)
     """
-    _check.check_shape("graph_distillation_loss", "weights", weights, ["batch", "edge"])
-    _check.check_shape("graph_distillation_loss", "distances", distances, weights.shape)
-    _check.check_choice("graph_distillation_loss", "reduction", reduction, ("mean", "none"))
+    owner = "graph_distillation_loss"
+    _check.check_real(owner, "weights", weights, ["batch", "edge"])
+    _check.check_real(owner, "distances", distances, weights.shape)
+    _check.check_choice(owner, "reduction", reduction, ("mean", "none"))
     per_sample = (weights * distances).sum(dim=1)  # (batch,)
     return per_sample.mean() if reduction == "mean" else per_sample
 
@@ -188,7 +188,7 @@ def triplet_margin_loss(
         tensor(0.1000)
     """
     owner = "triplet_margin_loss"
-    _check.check_floating(owner, "features", _check.check_shape(owner, "features", features, ["batch", "node", "dim"]))
+    _check.check_real(owner, "features", features, ["batch", "node", "dim"])
     _check.check_positive(owner, "margin", margin, zero=True)
     for argument, given in (("labels", labels), ("label_values", labels if label_values is None else label_values)):
         _check.check_shape(owner, argument, given, features.shape[:1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +145,7 @@ class GDUnit(nn.Module):
                 raise ValueError(f"GDUnit: feature_distance needs equal widths, got feature_dim {widths}")
             check_distance("GDUnit", "feature_distance", feature_distance, next(iter(widths.values())))
         if not isinstance(scorer, nn.Module) and scorer is not None:
-            _check.check_choice("GDUnit", "scorer", scorer, SCORERS)
+            _check.check_choice("GDUnit", "scorer", scorer, SCORERS, ", None or a torch.nn.Module")
         self.graph = graph
         self.widths, self.logit_dim = widths, logit_dim
         self.normalize, self.temperature = normalize, temperature
@@ -155,11 +155,8 @@ class GDUnit(nn.Module):
         self.detach_teacher, self.detach_weights = detach_teacher, detach_weights
         edge_index = graph.edge_index
         self.scorer = EdgeScorer(graph.names, edge_index, feature_dim, logit_dim, hidden_dim, scorer)
-        if prior is not None:
-            prior = torch.as_tensor(prior, dtype=torch.get_default_dtype()).detach().clone()
-            _check.check_shape("GDUnit", "prior", prior, [graph.num_edges], "one number an edge")
         self.register_buffer("edge_index", edge_index, persistent=False)
-        self.register_buffer("prior", prior)
+        self.register_buffer("prior", None if prior is None else _prior(prior, graph.num_edges))
 
     def reset_parameters(self) -> None:
         """Draw the scorer anew; "free" scores return to 0, that is to equal weights."""
@@ -219,6 +216,10 @@ class GDUnit(nn.Module):
             loss = loss + terms["prior"]
         return GDOutput(loss, terms, of_samples.sum(dim=0), weights, distances[0])
 
+    if TYPE_CHECKING:  # nn.Module says Any
+
+        def __call__(self, *args: Any, **kwargs: Any) -> GDOutput: ...  # noqa: D102
+
     def extra_repr(self) -> str:
         """Who teaches whom, and the options, for ``print(module)``."""
         return (
@@ -227,6 +228,15 @@ class GDUnit(nn.Module):
             f"feature_distance={self.feature_distance!r}, prior_weight={self.prior_weight}, "
             f"detach_teacher={self.detach_teacher}, detach_weights={self.detach_weights}"
         )
+
+
+def _prior(prior: Tensor | Sequence[float], num_edges: int) -> Tensor:
+    """The unit's own copy of a prior."""
+    try:
+        numbers = torch.as_tensor(prior, dtype=torch.get_default_dtype()).detach().clone()
+    except (TypeError, ValueError):
+        raise TypeError(f"GDUnit: prior must be a tensor or list of numbers, one an edge, got {prior!r}") from None
+    return _check.check_shape("GDUnit", "prior", numbers, [num_edges], "one number an edge")
 
 
 def _widths(graph: DistillationGraph, feature_dim: int | Mapping[str, int]) -> dict[str, int]:

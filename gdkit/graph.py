@@ -151,6 +151,8 @@ class DistillationGraph:
 
     def subgraph(self, names: Iterable[str]) -> DistillationGraph:
         """The induced graph over some of the nodes, in this graph's own order."""
+        if isinstance(names, str) and names in self.names:
+            raise TypeError(f"DistillationGraph.subgraph: names must be several names, got the text {names!r}")
         kept = set(names)
         if unknown := sorted(kept - set(self.names)):
             foreign = ", ".join(map(repr, unknown))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,10 @@ class TripletMarginLoss(nn.Module):
                 raise TypeError(f"TripletMarginLoss: binning must be None, 'round' or boundaries, got {binning!r}")
             # Numbers, not a buffer, which would be rounded to the module's dtype, and no tensor made of them in every
             # call, which a GPU would wait for.
-            binning = tuple(float(boundary) for boundary in binning)
+            try:
+                binning = tuple(float(boundary) for boundary in binning)
+            except (TypeError, ValueError):
+                raise TypeError(f"TripletMarginLoss: binning must be boundaries, got {list(binning)}") from None
             if not all(low < high for low, high in pairwise((*binning, math.inf))) or not binning:
                 raise ValueError(f"TripletMarginLoss: binning must be rising boundaries, got {list(binning)}")
         self.margin, self.binning, self.proportional = margin, binning, proportional
@@ -100,6 +103,10 @@ class TripletMarginLoss(nn.Module):
             )
         return labels
 
+    if TYPE_CHECKING:  # nn.Module says Any
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Tensor: ...  # noqa: D102
+
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""
         return f"margin={self.margin}, binning={self.binning!r}, proportional={self.proportional}"
@@ -135,6 +142,10 @@ class SoftOrthogonalityLoss(nn.Module):
         nodes = _per_node("SoftOrthogonalityLoss", shared=shared, private=private, masks=masks)
         return _sum_of(lambda x, y, mask: GF.soft_orthogonality(x, y, self.kind, mask), nodes)
 
+    if TYPE_CHECKING:  # nn.Module says Any
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Tensor: ...  # noqa: D102
+
     def extra_repr(self) -> str:
         """The options, for ``print(module)``."""
         return f"kind={self.kind!r}"
@@ -160,6 +171,10 @@ class ReconstructionLoss(nn.Module):
         """Sum over the nodes."""
         nodes = _per_node("ReconstructionLoss", x=x, x_hat=x_hat, masks=masks)
         return _sum_of(GF.reconstruction_loss, nodes)
+
+    if TYPE_CHECKING:  # nn.Module says Any
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Tensor: ...  # noqa: D102
 
 
 def _sum_of(loss: Callable[[Tensor, Tensor, Tensor | None], Tensor], nodes: list[tuple[Any, ...]]) -> Tensor:

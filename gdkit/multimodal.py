@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +125,18 @@ class MultimodalTransformer(nn.Module):
             reinforced = run_together(memories, reinforced, target_masks=target_masks)
         named = dict(zip(self.names, reinforced, strict=True))  # each (batch, time, (nodes - 1) * dim)
         return (named, weights) if return_attention else named
+
+    if TYPE_CHECKING:  # nn.Module says Any
+
+        @overload
+        def __call__(
+            self, *args: Any, return_attention: Literal[False] = False, **kwargs: Any
+        ) -> dict[str, Tensor]: ...
+        @overload
+        def __call__(
+            self, *args: Any, return_attention: Literal[True], **kwargs: Any
+        ) -> tuple[dict[str, Tensor], dict[tuple[str, str], list[Tensor]]]: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...  # noqa: D102
 
     def extra_repr(self) -> str:
         """The options, for ``print(module)``; the transformers inside show theirs."""

@@ -60,10 +60,11 @@ def run_together(
     for places in groups_of(tasks) if stacked else [[place] for place in range(len(tasks))]:
         if len(places) == 1:
             transformer, *inputs = tasks[places[0]]
-            results[places[0]] = cast(Tensor, transformer(*inputs, last_step=last_step))
+            results[places[0]] = transformer(*inputs, last_step=last_step)
             continue
         for task in (tasks[place] for place in places):
-            check_sequences("CrossmodalTransformer", task.transformer.dim, *task[1:], last_step=last_step)
+            first, dim = task.transformer.layers[0], task.transformer.dim
+            check_sequences("CrossmodalTransformer", dim, *task[1:], first=first, last_step=last_step)
         for place, result in zip(places, run_stacked([tasks[place] for place in places], last_step), strict=True):
             results[place] = result
     return results
