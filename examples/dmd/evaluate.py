@@ -65,8 +65,9 @@ def prepare(
         raise ValueError(f"--seed must be at least 0, got {seed}")
     if out and len(folders) > 1:
         raise ValueError(f"--out is the file of one run; those of the {len(folders)} runs in {root} go beside each")
-    if out and Path(out).suffix == ".json":
-        raise ValueError(f"out is the CSV file of the predictions; the metrics go beside it as .json, got {out}")
+    if out and Path(out).suffix in (".json", ".html"):
+        beside = "the metrics go beside it as .json, the page as .html"
+        raise ValueError(f"out is the CSV file of the predictions; {beside}, got {out}")
     paths = [Path(out)] if out else [folder / f"predictions_{split}.csv" for folder in folders]
     paths = dict(zip(tasks, map(writable_file, paths), strict=True))
     return {

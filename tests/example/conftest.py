@@ -1,6 +1,9 @@
 """What the tests of runs and commands share."""
 
+import os
+
 import pytest
+from filelock import FileLock
 
 from tests.example.forked import Commands
 from tests.example.small_runs import content, prepare
@@ -8,8 +11,9 @@ from tests.example.small_runs import content, prepare
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """Leave the pictures out: they cost more than a tiny run."""
-    monkeypatch.setattr("dmd.report.write_pictures", lambda *_, **__: [])
+    """Leave the pictures and the page out: they cost more than a tiny run."""
+    monkeypatch.setattr("dmd.report.write_pictures", lambda *_, **__: {})
+    monkeypatch.setattr("dmd.page.write_report", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +33,10 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory):
-    """Tiny finished runs with a page each; tests that change a folder take a copy."""
+    """Tiny finished runs with a page each; tests that change a folder take a copy. One process trains for all."""
     from tests.example.page_runs import make_runs
 
-    return make_runs(tmp_path_factory.mktemp("reported"))
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(base / "reported.lock"):
+        return make_runs(base / "reported")

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import pytest
 from dmd.data import synthetic
 from dmd.data.recordings import UNLABELLED
+from dmd.page import write_seeds
 
 from tests.example.small_runs import MODEL, RECORDINGS, STEPS, prepare
 
@@ -43,7 +44,12 @@ CLASSES = synthetic((24, 12, 12), steps=STEPS, task="classification")
 
 
 def make_runs(root):
-    """Train four runs, without the pictures' files: {"regression", "classes", "no units", "seeds"} -> folder."""
+    """Train four runs, without the pictures' files, where that is not done: "regression", "classes", "no units",
+    "seeds" -> folder."""
+    folders = {"regression": "seeds/seed-1", "classes": "classes", "no units": "no units", "seeds": "seeds"}
+    folders = {name: root / folder for name, folder in folders.items()}
+    if (root / "seeds" / "seeds.json").is_file():
+        return folders
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
         for seed in (1, 2):
@@ -54,8 +60,8 @@ def make_runs(root):
         unlabelled = replace(CLASSES, splits=CLASSES.splits | {"test": nothing})
         prepare(root / "no units", unlabelled, epochs=2, model=model).train()
     (root / "seeds" / "seeds.json").write_text("[1, 2]")
-    folders = {"regression": "seeds/seed-1", "classes": "classes", "no units": "no units", "seeds": "seeds"}
-    return {name: root / folder for name, folder in folders.items()}
+    write_seeds(root / "seeds")
+    return folders
 
 
 class Page(HTMLParser):

@@ -56,7 +56,7 @@ def few(monkeypatch, no_pictures):
 def test_files_of_a_run(finished):
     assert {path.name for path in finished.iterdir()} == {
         *("config.json", "model.safetensors", "checkpoints", "tensorboard"),
-        *("results.json", "predictions.csv", "edges.csv", "history.json"),
+        *("results.json", "predictions.csv", "edges.csv", "history.json", "report.json", "report.html"),
         *("losses.png", "edges_heatmap.png", "edges_over_epochs.png", "tsne.png", "predictions.png"),
     }
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in finished.glob("*.png"))

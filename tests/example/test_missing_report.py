@@ -62,7 +62,7 @@ def trained(tmp_path_factory):
     """Two runs of one epoch, as train.py --seeds leaves them."""
     root = tmp_path_factory.mktemp("trained") / "runs"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dmd.report.write_pictures", lambda *_, **__: [])
+        patch.setattr("dmd.report.write_pictures", lambda *_, **__: {})
         for seed in (1, 2):
             prepare(root / f"seed-{seed}", epochs=1, seed=seed).train()
     (root / "seeds.json").write_text("[1, 2]")

@@ -15,7 +15,7 @@ import train
 from dmd.config import RunConfig
 from dmd.metrics import compute_metrics
 from dmd.model import ModelConfig
-from dmd.page import write_report, write_seeds
+from dmd.page import write_report
 from dmd.page.command import command_of
 from dmd.page.graphs import THINNEST, WIDEST
 from plotly.offline import get_plotlyjs
@@ -26,8 +26,7 @@ from tests.example.small_runs import RECORDINGS, prepare, rows
 
 @pytest.fixture(scope="module")
 def pages(reported):
-    found = {name: Page(folder / "report.html") for name, folder in reported.items() if name != "seeds"}
-    return found | {"seeds": Page(write_seeds(reported["seeds"]))}
+    return {name: Page(folder / "report.html") for name, folder in reported.items()}
 
 
 def results(folder):

@@ -13,7 +13,7 @@ from dmd.page.part import read_parts
 from dmd.pictures import feature_maps, mapped_samples
 
 from gdkit.plot import embedding_map
-from tests.example.page_runs import Page, hostile
+from tests.example.page_runs import CLASSES, Page, half_labelled, hostile
 from tests.example.small_runs import RECORDINGS, STEPS
 
 
@@ -40,10 +40,20 @@ def test_another_split_is_added(run, capsys):
     assert "said" in page.sections["errors"]
 
 
+def test_classes(reported, tmp_path, monkeypatch):
+    monkeypatch.setattr("dmd.checkpoint.load", lambda *_, **__: half_labelled(hostile(CLASSES)))
+    run = shutil.copytree(reported["classes"], tmp_path / "run")
+    evaluate.main([str(run), "--split", "train", "--device", "cpu"])
+    page = Page(run / "report.html")
+    assert "Confusion, train" in page.source
+    part = parts(run)["train"]
+    assert f"{part['num_wrong']} of 24 train samples are wrong" in page.sections["errors"]
+
+
 def test_missing_modalities_are_shown(run):
     evaluate.main([str(run), "--missing", "--missing-rates", "0.5", "--device", "cpu"])
     page = Page(run / "report.html")
-    assert "language + vision" in page.sections["missing"] or "language+vision" in page.sections["missing"]
+    assert "language + vision" in page.sections["missing"]
     assert "Whole modalities are missing" in page.source
     assert "Dropped by chance" in page.source
     assert page.sections["missing"].count("random") == 1

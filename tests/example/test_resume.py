@@ -81,7 +81,7 @@ def test_going_on_with_runs_over_seeds(tmp_path):
 
     run_all("whole", resume=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write_pictures", lambda *_, **__: [])
+        patch.setattr(report, "write_pictures", lambda *_, **__: {})
         fail_on_call(patch, training, "evaluate", 6)  # 4 in the first run, then the second epoch of the second
         with pytest.raises(KeyboardInterrupt):
             run_all("parts", resume=False)
@@ -110,7 +110,7 @@ REFUSED = [
 def begun(tmp_path_factory):
     out = tmp_path_factory.mktemp("begun") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write_pictures", lambda *_, **__: [])
+        patch.setattr(report, "write_pictures", lambda *_, **__: {})
         prepare(out, epochs=1).train()
     return out
 

@@ -45,7 +45,7 @@ def run(tmp_path_factory):
     """A finished run."""
     out = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dmd.report.write_pictures", lambda *_, **__: [])
+        patch.setattr("dmd.report.write_pictures", lambda *_, **__: {})
         prepare(out, epochs=1).train()
     return out
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from .figure import Figure, is_defined, lines, number, numbers, plain, shortened
 
+TICKS = [float(f"{digit}e{power}") for power in range(-9, 10) for digit in (1, 2, 5)]  # of logarithmic axes
+
 
 def learning(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> list[Figure]:
     """Loss of both splits, the terms of the training loss, validation errors, and validation scores."""
@@ -33,7 +35,7 @@ def learning(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> li
         label = f"{title} over the epochs. {spoken(found)}"
         options = {}
         if title.startswith("Terms") and min(x for values in found.values() for x in values if x is not None) > 0:
-            options["yaxis"] = {"type": "log"}  # they differ by orders of magnitude
+            options["yaxis"] = {"type": "log", "tickvals": TICKS}  # they differ by orders of magnitude
         figures.append(lines(title, label, epochs, found, marked=best_epoch, **options))
     return figures
 

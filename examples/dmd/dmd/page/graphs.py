@@ -85,7 +85,7 @@ def node_links(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray
         "marker": {"size": 24, "color": [color(i) for i in range(graph.num_nodes)], "line": {"width": 0}},
         "hoverinfo": "skip",
     }
-    beside = 1.36 * places if graph.num_nodes > 2 else places - [[0.0, 0.3]]
+    beside = 1.36 * places if graph.num_nodes > 2 else places - [[0.0, 0.5]]
     names = {
         "type": "scatter",
         "mode": "text",
@@ -100,7 +100,7 @@ def node_links(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray
     layout = {
         "xaxis": {"range": [-1.75, 1.75], **hidden},
         "yaxis": {
-            "range": [-0.75, 0.75] if flat else [-1.2, 1.5] if graph.num_nodes == 3 else [-1.5, 1.5],
+            "range": [-0.75, 0.65] if flat else [-1.2, 1.5] if graph.num_nodes == 3 else [-1.5, 1.5],
             "scaleanchor": "x",
             **hidden,
         },

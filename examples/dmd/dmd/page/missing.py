@@ -54,7 +54,7 @@ def missing_table(cases: Sequence[Case], suite: str) -> Table:
 def missing_figures(cases: Sequence[Case], suite: str, split: str) -> list[Figure]:
     """Bars for what is kept whole, and a line over the rate for each of the other protocols."""
     metric, direction = SELECTION[suite]
-    better = f"{metric} ({'lower' if direction == 'min' else 'higher'} is better)"
+    better = f"{'lower' if direction == 'min' else 'higher'} {metric} is better"
     whole = [(row["kept"], spread[metric]) for row, spread in cases if row["protocol"] == "whole"]
     figures = []
     if whole:
@@ -70,10 +70,10 @@ def missing_figures(cases: Sequence[Case], suite: str, split: str) -> list[Figur
             "marker": {"color": ["@0" if i == len(whole) - 1 else "@5" for i in range(len(whole))]},
             "hovertemplate": "kept: %{y}<br>" + metric + " %{text}<extra></extra>",
         }
-        axes = {"xaxis": {"title": {"text": better}}, "yaxis": {"autorange": "reversed", "automargin": True}}
+        axes = {"xaxis": {"title": {"text": metric}}, "yaxis": {"autorange": "reversed", "automargin": True}}
         said = "; ".join(f"{kept}: {number(mean)}" for kept, (mean, _) in whole)
         label = f"{metric} of {split} by the modalities that are kept. {said}; with all of them {number(full)}."
-        figures.append(Figure("Whole modalities are missing", label, [bars], axes, 150 + 30 * len(whole)))
+        figures.append(Figure(f"Whole modalities are missing; {better}", label, [bars], axes, 150 + 30 * len(whole)))
     data, said = [], []
     for index, (protocol, name) in enumerate(PROTOCOLS.items()):
         found = sorted((float(row["rate"]), *spread[metric]) for row, spread in cases if row["protocol"] == protocol)
@@ -96,9 +96,9 @@ def missing_figures(cases: Sequence[Case], suite: str, split: str) -> list[Figur
         )
         said.append(f"{name}: from {number(means[0])} to {number(means[-1])} at rate {rates[-1]:g}")
     if data:
-        axes = {"xaxis": {"title": {"text": "rate of dropping"}}, "yaxis": {"title": {"text": better}}}
+        axes = {"xaxis": {"title": {"text": "rate of dropping"}}, "yaxis": {"title": {"text": metric}}}
         label = f"{metric} of {split} over the rate of dropping by chance. {'; '.join(said)}."
-        figures.append(Figure("Dropped by chance", label, data, axes, 360))
+        figures.append(Figure(f"Dropped by chance; {better}", label, data, axes, 360))
     return figures
 
 

@@ -56,7 +56,7 @@ def split_part(split: str, judged: Mapping[str, Any], recordings: Recordings, pl
         confidence = np.asarray(judged["confidence"])
         wrong = known[truth[known] != prediction[known]]
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")]
-        part |= {"confusion": counts, "num_wrong": len(wrong)}
+        part |= {"confusion": counts.tolist(), "num_wrong": len(wrong)}
     else:
         confidence = None
         worst = known[np.argsort(-np.abs(prediction - truth)[known], kind="stable")]
