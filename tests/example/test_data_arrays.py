@@ -249,6 +249,16 @@ def test_a_fault_is_one_line_and_names_the_file(folder, tmp_path, capsys, files,
     assert not (tmp_path / "out.npz").exists()
 
 
+def test_floating_whole_numbers_are_asked_about(folder):
+    write(folder, "labels.npy", np.array([0.0, 1, 2, 0, 1, 2]))
+    with pytest.warns(UserWarning, match=r"labels\.npy: its whole numbers are floating, and taken as values; --task"):
+        assert load(str(folder)).task == "regression"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(str(folder), task="regression").task == "regression"
+        assert load(str(folder), task="classification").classes == ("0", "1", "2")
+
+
 def test_words_are_no_real_labels(folder):
     with pytest.raises(ValueError, match=r"labels\.npy: holds words, which are classes, but the task is regression"):
         load(str(folder), task="regression")

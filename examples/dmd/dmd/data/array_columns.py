@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,12 @@ def read_labels(column: Column, task: str | None, metrics: str | None) -> tuple[
             labels = regression_labels(str(path), numbers, metrics or "mosi")
         except ValueError as error:
             raise ValueError(f"{error}; map yours first, such as 6 * (y - low) / (high - low) - 3") from None
-        if np.isnan(labels).all():
+        known = labels[~np.isnan(labels)]
+        if len(known) == 0:
             raise ValueError(f"{path}: no sample has a label")
+        if task is None and metrics is None and values.dtype.kind == "f" and (known % 1 == 0).all():
+            how = "--task classification takes them as classes, --task regression says that values are meant"
+            warnings.warn(f"{path}: its whole numbers are floating, and taken as values; {how}", stacklevel=2)
         return labels, ()
     if numbers is None:
         names, known = values, values != ""
