@@ -207,6 +207,8 @@ FAULTS = [
     ({"vision_lengths.npy": np.full(6, 4)}, "vision_lengths.npy: lengths must lie in 0 to 3, the steps of the array"),
     ({"vision.npy": None, "text.npy": None}, "holds no modality, a file such as vision.npy"),
     ({"labels.npy": np.eye(6)[:, :2]}, "labels.npy: must have shape (samples,), got (6, 2); of one-hot rows"),
+    ({"labels.npy": np.array(1)}, "labels.npy: must have shape (samples,), got ()"),
+    ({"labels.npy": np.full(6, 0x7FFFFFFF, np.uint32).view("<U1")}, "labels.npy: "),
     ({"labels.npy": np.full(6, 7.5)}, "labels.npy: labels must lie in [-3, 3] (metrics 'mosi'), got 7.5; map yours"),
     ({"labels.npy": np.full(6, np.nan)}, "labels.npy: no sample has a label"),
     ({"labels.npy": np.full(6, "")}, "labels.npy: no sample has a label"),
@@ -245,6 +247,16 @@ def test_a_fault_is_one_line_and_names_the_file(folder, tmp_path, capsys, files,
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_floating_whole_numbers_are_asked_about(folder):
+    write(folder, "labels.npy", np.array([0.0, 1, 2, 0, 1, 2]))
+    with pytest.warns(UserWarning, match=r"labels\.npy: its whole numbers are floating, and taken as values; --task"):
+        assert load(str(folder)).task == "regression"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(str(folder), task="regression").task == "regression"
+        assert load(str(folder), task="classification").classes == ("0", "1", "2")
 
 
 def test_words_are_no_real_labels(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .own_folder import require_inside
+from .pickle_limits import with_real_letters
 from .recordings import SPLITS, UNLABELLED, reason_of, regression_labels, resolve_task, texts
 
 # File stem -> the column that a .npy of this name is. A .csv has named columns, of which it must have one of these.
@@ -49,7 +51,7 @@ def read_columns(source: Path) -> dict[str, Column]:
         require_inside(source, path)
         columns = _read_csv(path) if path.suffix == ".csv" else {COLUMNS[path.stem][0]: read_array(path)}
         for name, values in columns.items():
-            if values.ndim != 1 and values.size == len(values):
+            if values.ndim > 1 and values.size == len(values):
                 columns[name] = values.reshape(-1)  # (N, 1), as frameworks like to save labels
             elif values.ndim != 1:
                 hint = "; of one-hot rows take the argmax" if name == "label" else ""
@@ -87,8 +89,12 @@ def read_labels(column: Column, task: str | None, metrics: str | None) -> tuple[
             labels = regression_labels(str(path), numbers, metrics or "mosi")
         except ValueError as error:
             raise ValueError(f"{error}; map yours first, such as 6 * (y - low) / (high - low) - 3") from None
-        if np.isnan(labels).all():
+        known = labels[~np.isnan(labels)]
+        if len(known) == 0:
             raise ValueError(f"{path}: no sample has a label")
+        if task is None and metrics is None and values.dtype.kind == "f" and (known % 1 == 0).all():
+            how = "--task classification takes them as classes, --task regression says that values are meant"
+            warnings.warn(f"{path}: its whole numbers are floating, and taken as values; {how}", stacklevel=2)
         return labels, ()
     if numbers is None:
         names, known = values, values != ""
@@ -138,7 +144,7 @@ def read_array(path: Path) -> np.ndarray:
             raise ValueError(f"it holds Python objects, which are never opened; {more}")
         if 0 in shape:
             raise ValueError(f"it is empty: its shape is {shape}")
-        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+        return with_real_letters(np.asarray(np.lib.format.open_memmap(path, mode="r")))
     except OSError:
         raise
     except Exception as error:  # numpy has many errors for a damaged file, and few name it
