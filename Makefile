@@ -1,6 +1,9 @@
 # make train   trains the DMD example on the recordings that ship with the project
 # make test    runs every test
 # make lint | docs | clean
+# make wheel         builds wheel and sdist into dist/
+# make test-wheel    tries them on every Python that is found, outside the repository
+# make test-lowest   runs the library's tests with the lowest versions that pyproject.toml allows
 # make lock    writes constraints.txt anew
 # Each makes .venv and installs what it needs the first time, and again only when pyproject.toml or constraints.txt
 # changes. Choose the interpreter with PYTHON=..., pass options on with ARGS="...".
@@ -9,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 REQUIREMENTS := pyproject.toml constraints.txt
 
-.PHONY: train test lint docs lock clean
+.PHONY: train test lint docs lock wheel test-wheel test-lowest clean
 
 train: .venv/.installed
 	$(BIN)/python examples/dmd/train.py --config examples/dmd/configs/smartwatch.yaml $(ARGS)
@@ -28,6 +31,18 @@ docs: .venv/.installed-docs
 
 lock: .venv/.installed
 	$(BIN)/python .ci/lock.py $(ARGS)
+
+# The date of the last commit makes the archives the same wherever they are built from it.
+wheel: .venv/.installed-dev
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600) $(BIN)/python -m build --outdir dist
+
+test-wheel: wheel
+	$(BIN)/python .ci/test_wheel.py $(ARGS)
+
+test-lowest: wheel
+	$(BIN)/python .ci/test_wheel.py --python $(BIN)/python --constraints constraints.txt .ci/lowest.txt \
+		--extras plot --tests tests $(ARGS)
 
 clean:
 	rm -rf .venv build dist docs/_build .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -354,6 +354,8 @@ ERRORS = [
 
 @pytest.mark.parametrize(("call", "message"), ERRORS, ids=[message[:60] for _, message in ERRORS])
 def test_errors_name_argument_wanted_and_given(call, message):
+    if "backend 'triton' needs tensors" in message:
+        pytest.importorskip("triton", reason="without triton the error is that it is not installed")
     with pytest.raises((ValueError, TypeError)) as error:
         call()
     assert str(error.value) == message
