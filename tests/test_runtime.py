@@ -225,5 +225,6 @@ def test_the_import_brings_nothing_optional():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "gdkit" in done.stdout.split()
-    optional = {"torch_geometric", "matplotlib", "sklearn", "triton", "hypothesis", "pandas", "scipy"}
+    optional = {"torch_geometric", "matplotlib", "sklearn", "triton", "hypothesis", "pandas", "scipy", "networkx"}
+    optional |= {"transformers", "huggingface_hub", "lightning", "safetensors"}
     assert not optional & set(done.stdout.split())
