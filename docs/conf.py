@@ -1,6 +1,11 @@
 """Sphinx settings; `make docs` builds into docs/_build/html."""
 
+import os
+
 import gdkit
+
+# tqdm asks for ipywidgets in a kernel; Jupyter brings them, and the pages need none.
+os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 project = "gdkit"
 author = "The gdkit contributors"
