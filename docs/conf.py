@@ -6,6 +6,12 @@ from pathlib import Path
 import gdkit
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+import os
+
+import gdkit
+
+# tqdm asks for ipywidgets in a kernel; Jupyter brings them, and the pages need none.
+os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 project = "gdkit"
 author = "The gdkit contributors"

@@ -17,9 +17,10 @@ needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="needs the package trit
 
 
 @needs_triton
+@pytest.mark.parametrize("share", [0.3, pytest.param(1.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("tests", ["narrow", "not narrow"])
-def test_in_the_interpreter(tests):
-    """In a process of its own: Triton reads TRITON_INTERPRET when it is imported."""
+def test_in_the_interpreter(tests, share):
+    """In a process of its own: Triton reads TRITON_INTERPRET when it is imported. `share`: of the drawn examples."""
     command = [
         sys.executable,
         "-m",
@@ -31,7 +32,7 @@ def test_in_the_interpreter(tests):
         "-k",
         tests,
     ]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "SHARE_OF_EXAMPLES": str(share)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert " passed" in done.stdout

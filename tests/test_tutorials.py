@@ -85,6 +85,7 @@ def test_it_runs(name, start, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="the test extra is not installed")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")  # Jupyter brings ipywidgets, the tests need none
     notebook = nbformat.read(FOLDER / name, as_version=4)
     client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(ROOT / start)}})
     client.execute()

@@ -3,6 +3,8 @@
 Not collected by itself: TRITON_INTERPRET=1 must be set before Triton is imported.
 """
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +16,15 @@ from gdkit.kernels import _launch
 from tests.kernels.oracle import plain, shown_pairs
 from tests.kernels.philox import kept
 
-settings.register_profile("interpreter", deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+SHARE = float(os.environ.get("SHARE_OF_EXAMPLES", "1"))
+
+
+def examples(most):
+    """So many, or the share of them that is asked for."""
+    return settings(max_examples=max(2, round(SHARE * most)))
+
+
+settings.register_profile("interpreter", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 settings.load_profile("interpreter")
 
 
@@ -65,24 +75,25 @@ def check(call, tolerance):
 
 
 @given(calls(widths=range(1, 9)))
+@examples(25)
 def test_narrow_heads_are_the_plain_attention(call):
     check(call, 2e-5)
 
 
 @given(calls(widths=(9, 10, 16, 17, 32, 33, 64)))
-@settings(max_examples=15)
+@examples(15)
 def test_wide_heads_are_the_plain_attention(call):
     check(call, 2e-5)
 
 
 @given(calls(widths=(5, 10, 40), dtypes=(torch.float16,)))
-@settings(max_examples=10)
+@examples(10)
 def test_sixteen_bits(call):
     check(call, 2e-2)
 
 
 @given(calls(widths=(3, 12)))
-@settings(max_examples=5)
+@examples(5)
 def test_tf32_takes_the_matrix_unit(call):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_launch, "_tf32", lambda: True)
@@ -94,7 +105,7 @@ def test_tf32_takes_the_matrix_unit(call):
 
 
 @given(st.data())
-@settings(max_examples=12)
+@examples(12)
 def test_several_pairs_in_one_launch(data):
     batch, heads = 2, 2
     pairs = data.draw(st.integers(1, 6))
