@@ -1,15 +1,12 @@
 """Sphinx settings; `make docs` builds into docs/_build/html."""
 
+import os
 import sys
 from pathlib import Path
 
 import gdkit
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
-import os
-
-import gdkit
-
 # tqdm asks for ipywidgets in a kernel; Jupyter brings them, and the pages need none.
 os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
