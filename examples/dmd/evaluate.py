@@ -61,7 +61,7 @@ def prepare(
     for rate in missing_rates:
         if not 0 <= rate <= 1:
             raise ValueError(f"--missing-rates must be in [0, 1], got {rate}")
-    if not seed >= 0:
+    if seed < 0:
         raise ValueError(f"--seed must be at least 0, got {seed}")
     if out and len(folders) > 1:
         raise ValueError(f"--out is the file of one run; those of the {len(folders)} runs in {root} go beside each")
@@ -73,7 +73,7 @@ def prepare(
     return {
         **{"tasks": tasks, "recordings": recordings, "split": split, "loader": loader, "paths": paths},
         **{"root": root if len(folders) > 1 else paths[next(iter(tasks))].parent, "device": device},
-        "folders": dict(zip(tasks, folders, strict=True)) if pictures else {},
+        **{"folders": dict(zip(tasks, folders, strict=True)), "pictures": pictures},
         "page": paths[next(iter(tasks))].with_suffix(".html") if out else None,
         "missing": {"rates": sorted(set(missing_rates)), "seed": seed, "batch_size": batch_size} if missing else None,
     }
@@ -89,22 +89,20 @@ def main(arguments: list[str]) -> None:
         parser.add_argument("--missing_rates", **rates, help="of dropping steps, and modalities of a sample")
         given = prepare(**vars(parser.parse_args(with_underscores(arguments))))
     accelerator = Accelerator(cpu=given["device"] == "cpu")
-    recordings, split = given["recordings"], given["split"]
-    loader = accelerator.prepare(given["loader"])
+    recordings, split, loader = given["recordings"], given["split"], accelerator.prepare(given["loader"])
     metrics: dict[int, dict[str, float]] = {}
     missing: dict[int, list[dict[str, Any]]] = {}
-    shown: dict[Path, dict[str, Any]] = {}
+    shown: dict[Path, dict[str, Any]] = {}  # of each run's page
     for seed, task in given["tasks"].items():
-        module = accelerator.prepare(task)
+        module, path = accelerator.prepare(task), given["paths"][seed]
         judged = evaluate(module, loader, recordings, split, accelerator)
         metrics[seed] = judged["metrics"]
-        path = given["paths"][seed]
         if accelerator.is_main_process:
             write_predictions_csv(path, {split: judged["predictions"]})
             write_json(path.with_suffix(".json"), {split: judged["metrics"], "terms": judged["terms"]})
             print(f"predictions of {len(judged['predictions']['id'])} samples are in {path}")
-            if folder := given["folders"].get(seed):
-                shown[folder] = with_split(folder, split, judged, recordings)
+            if given["pictures"]:
+                shown[given["folders"][seed]] = with_split(given["folders"][seed], split, judged, recordings)
         if given["missing"]:
             missing[seed] = judge_missing(module, recordings, split, accelerator, **given["missing"])
     if not accelerator.is_main_process:

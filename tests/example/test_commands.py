@@ -171,7 +171,8 @@ def test_without_out_each_run_gets_a_new_folder(tmp_path, monkeypatch):
 def test_several_seeds(tmp_path, capsys):
     out = tmp_path / "run"
     train.main([*TINY, "--epochs", "1", "--seeds", "1", "2", "--out", str(out)])
-    assert {path.name for path in out.iterdir()} == {"seed-1", "seed-2", "seeds.json", "summary.json", "summary.md"}
+    summaries = {"seeds.json", "summary.json", "summary.md", "report.html"}
+    assert {path.name for path in out.iterdir()} == {"seed-1", "seed-2", *summaries}
     results = [json.loads((out / f"seed-{seed}" / "results.json").read_text()) for seed in (1, 2)]
     assert [run["seed"] for run in results] == [1, 2]
     summary = json.loads((out / "summary.json").read_text())

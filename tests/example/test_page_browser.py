@@ -46,7 +46,7 @@ def brightness(page, selector):
     return sum(map(int, re.findall(r"\d+", color)[:3])) / 3
 
 
-@pytest.mark.parametrize("which", ["regression", "classes", "compare"])
+@pytest.mark.parametrize("which", ["classes", "compare"])
 def test_every_chart_is_drawn_and_a_phone_shows_the_whole_width(browser, paths, which):
     with looked_at(browser, paths[which], width=390, height=800) as page:
         charts = page.locator(".chart")

@@ -50,6 +50,16 @@ def test_classes(reported, tmp_path, monkeypatch):
     assert f"{part['num_wrong']} of 24 train samples are wrong" in page.sections["errors"]
 
 
+def test_seeds(reported, tmp_path, monkeypatch):
+    monkeypatch.setattr("dmd.checkpoint.load", lambda *_, **__: hostile(RECORDINGS))
+    root = shutil.copytree(reported["seeds"], tmp_path / "runs")
+    evaluate.main([str(root), "--split", "train", "--device", "cpu"])
+    found = [json.loads((root / f"seed-{seed}" / "predictions_train.json").read_text())["train"] for seed in (1, 2)]
+    mean, std = np.mean([one["mae"] for one in found]), np.std([one["mae"] for one in found], ddof=1)
+    assert f"{mean:.4f} ± {std:.4f}" in Page(root / "report.html").sections["results"]
+    assert "train" in parts(root / "seed-2")
+
+
 def test_missing_modalities_are_shown(run):
     evaluate.main([str(run), "--missing", "--missing-rates", "0.5", "--device", "cpu"])
     page = Page(run / "report.html")

@@ -17,8 +17,8 @@ def command_of(config: RunConfig, processes: int = 1, seeds: Sequence[int] = ())
     """`python examples/dmd/train.py ...` with every option that is not the default.
 
     Example:
-        >>> command_of(RunConfig(data="my data.npz", epochs=3, modalities=["language"]))
-        "python examples/dmd/train.py --data 'my data.npz' --modalities '[\\"language\\"]' --epochs 3"
+        >>> command_of(RunConfig(data="my data.npz", epochs=3))
+        "python examples/dmd/train.py --data 'my data.npz' --epochs 3"
     """
     options = changed_options(config)
     start = ["python"] if processes == 1 else ["torchrun", f"--nproc-per-node={processes}"]

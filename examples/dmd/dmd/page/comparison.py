@@ -104,12 +104,13 @@ def write_seeds(root: Path) -> Path:
     page = _page([whole, *groups], suite, whole=True)
     name = Path(first.results.get("data", {}).get("path") or config.data).name
     pages = [(group.title, f"{run.folder.name}/report.html") for group in groups for run in group.runs]
+    options = {"processes": saved_processes(first.folder), "seeds": [run.config.seed for run in whole.runs]}
     page |= {
         "kind": "Report of a run over seeds",
         "title": f"{'DMD' if config.network == 'dmd' else config.network} on {name}, {len(groups)} seeds",
         "lead": "; ".join(sections.lead(first).split("; ")[:-1]),
-        "command": command_of(replace(config, seed=RunConfig.seed), seeds=[run.config.seed for run in whole.runs]),
-        "facts": sections.facts(first, saved_processes(first.folder)),
+        "command": command_of(replace(config, seed=RunConfig.seed), **options),
+        "facts": sections.facts(first, options["processes"]),
         "links": [(title, link) for title, link in pages if (root / link).is_file()],
         "missing": [
             {"title": split, "charts": missing_figures(cases, suite, split), "table": missing_table(cases, suite)}
@@ -125,7 +126,9 @@ def _page(groups: Sequence[Group], suite: str, *, whole: bool = False) -> dict[s
     single = groups[1:] if whole else groups
     tables = [
         (split, metrics_table({group.title: group.spread(split) for group in groups}, mark=not whole))
-        for split in ("test", "valid")
+        for split in dict.fromkeys(
+            ["test", "valid", *(title for group in groups for run in group.runs for title in run.parts)]
+        )
     ]
     costs = [
         [

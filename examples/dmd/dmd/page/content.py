@@ -57,8 +57,8 @@ class Content:
         return [*found, f"{skipped} steps were skipped: their loss or gradient was not finite"] if skipped else found
 
     def metrics(self, split: str) -> dict[str, float]:
-        """Of a split, NaN where undefined; empty where the run has none."""
-        found = self.results.get(split, {})
+        """Of a split, or of one that was evaluated, by its title; NaN where undefined, empty where there are none."""
+        found = self.results.get(split) or self.parts.get(split, {}).get("metrics", {})
         return {name: math.nan if value is None else float(value) for name, value in found.items()}
 
 

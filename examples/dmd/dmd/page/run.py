@@ -63,14 +63,14 @@ def _page(content: Content, processes: int) -> dict[str, Any]:
     config, parts = content.config, content.parts
     best_epoch = content.results.get("best_epoch")
     name = Path(content.results.get("data", {}).get("path") or config.data).name
-    metrics, notes = sections.metrics(content, parts)
+    metrics, notes = sections.metrics(content)
     options = [[key, sections.text(value)] for key, value in content.options.items()]
     return {
         "kind": "Report of a run",
         "title": f"{'DMD' if config.network == 'dmd' else config.network} on {name}",
         "lead": sections.lead(content),
-        "warnings": [*content.warnings, *sections.remarks(content, parts)],
-        "tiles": sections.tiles(content, parts),
+        "warnings": [*content.warnings, *sections.remarks(content)],
+        "tiles": sections.tiles(content),
         "metrics": metrics,
         "result_notes": notes,
         "learning": curves.learning(content.history, best_epoch),

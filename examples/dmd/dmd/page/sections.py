@@ -29,12 +29,12 @@ def lead(content: Content) -> str:
     return "; ".join([*filter(None, parts), f"seed {content.config.seed}"])
 
 
-def remarks(content: Content, parts: Mapping[str, Any]) -> list[str]:
+def remarks(content: Content) -> list[str]:
     """What a reader must know besides the run's own warnings."""
     found = []
     if not content.results:
         found.append("The run is not finished: there is no results.json, and only what was evaluated is shown.")
-    for title, part in parts.items():
+    for title, part in content.parts.items():
         if part["labelled"] < part["size"]:
             found.append(f"{part['size'] - part['labelled']} of {part['size']} {title} samples have no label.")
     undefined = [name for name, value in content.metrics("test").items() if math.isnan(value)]
@@ -43,13 +43,12 @@ def remarks(content: Content, parts: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def tiles(content: Content, parts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def tiles(content: Content) -> list[tuple[str, str, str]]:
     """The figures that are asked for first: name, value, note."""
     metric, direction = SELECTION[content.described["metrics"]]
     found = []
     for split in ("test", "valid"):
-        value = content.metrics(split).get(metric, (parts.get(split) or {"metrics": {}})["metrics"].get(metric))
-        if value is not None:
+        if (value := content.metrics(split).get(metric)) is not None:
             found.append((f"{metric}, {split}", number(value), "lower is better" if direction == "min" else ""))
     results = content.results
     if results.get("best_epoch") is not None:
@@ -68,15 +67,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def metrics(content: Content, parts: Mapping[str, Any]) -> tuple[Table, list[str]]:
+def metrics(content: Content) -> tuple[Table, list[str]]:
     """Metrics of each split, then of the baselines on the test split; and notes on the columns."""
-    columns = {split: found for split in ("test", "valid") if (found := content.metrics(split))}
-    columns |= {title: numbers for title, part in parts.items() if title not in columns and (numbers := _known(part))}
+    columns = {
+        title: found for title in dict.fromkeys(["test", "valid", *content.parts]) if (found := content.metrics(title))
+    }
     spreads: dict[str, dict[str, Spread]] = {
         title: {name: (value, math.nan) for name, value in found.items()} for title, found in columns.items()
     }
     notes = []
-    constant = (parts.get("test") or {}).get("constant")
+    constant = (content.parts.get("test") or {}).get("constant")
     if constant:
         title = f"test, {constant['text']}"
         spreads[title] = {name: (_real(value), math.nan) for name, value in constant["metrics"].items()}
@@ -157,10 +157,6 @@ def facts(content: Content, processes: int) -> list[tuple[str, str]]:
 def text(value: object) -> str:
     """An option's value as a page shows it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _known(part: Mapping[str, Any]) -> dict[str, float]:
-    return {name: _real(value) for name, value in part["metrics"].items()}
 
 
 def _real(value: float | None) -> float:
