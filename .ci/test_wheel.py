@@ -66,7 +66,9 @@ def starts(python: str | Path) -> bool:
 
 
 def has_plain_torch(pip: list[str], constraints: Path, cwd: Path) -> bool:
-    """Whether pip would install a PyTorch that asks for no CUDA packages."""
+    """Whether pip would install a PyTorch that asks for no CUDA packages, as all but those for Linux do not."""
+    if sys.platform != "linux":
+        return True
     asked = [*pip, "install", "--quiet", "--dry-run", "--no-deps", "--report", "-", "-c", str(constraints), "torch"]
     ended = subprocess.run(asked, capture_output=True, text=True, cwd=cwd, check=False)
     if ended.returncode:
