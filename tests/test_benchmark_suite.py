@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from benchmarks import run
 from benchmarks.suite import report
 from benchmarks.suite.counters import count_cpu
 from benchmarks.suite.floors import Rates, floor
@@ -20,20 +21,25 @@ ROOT = pathlib.Path(__file__).parent.parent
 CASES = ("attention", "triplet", "gd_unit", "crossmodal", "step", "data")
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """The rows of a quick run, and the folder that it wrote to."""
+FEW = pytest.param(("triplet", "gd_unit"), id="two cases")
+ALL = pytest.param(CASES, id="all cases", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[FEW, ALL])
+def quick(request, tmp_path_factory):
+    """The rows of a quick run, the folder that it wrote to, and its cases."""
     folder = tmp_path_factory.mktemp("quick")
     command = [sys.executable, "benchmarks/run.py", "--quick", "--out", folder, "--images", folder]
+    command += ["--only", ",".join(request.param)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     (path,) = folder.glob("performance_*.csv")
-    return report.read(path), folder
+    return report.read(path), folder, request.param
 
 
 def test_every_case_gives_rows(quick):
-    rows, folder = quick
-    assert {row["case"] for row in rows} == set(CASES)
+    rows, folder, cases = quick
+    assert {row["case"] for row in rows} == set(cases)
     for row in rows:
         if row["skipped"]:
             assert row["seconds"] is None
@@ -43,12 +49,18 @@ def test_every_case_gives_rows(quick):
         assert row["torch"] == torch.__version__
         if row["provider"] == row["baseline"]:
             assert row["times_faster"] == 1
+    assert any(folder.glob("*.png"))
+    assert all(f"### {case}" in next(folder.glob("*.md")).read_text() for case in cases)
+
+
+@pytest.mark.parametrize("quick", [ALL], indirect=True)
+def test_every_way_of_attention_is_measured(quick):
+    rows = quick[0]
     of_ours = {row["provider"] for row in rows if row["case"] == "attention" and not row["skipped"]}
     assert {"gdkit auto", "gdkit sdpa", "gdkit chunked", "gdkit reference"} <= of_ours
-    assert any(folder.glob("*.png"))
-    assert all(f"### {case}" in next(folder.glob("*.md")).read_text() for case in CASES)
 
 
+@pytest.mark.parametrize("quick", [ALL], indirect=True)
 def test_the_data_path_is_measured_from_the_command_to_the_last_sample(quick):
     rows = [row for row in quick[0] if row["case"] == "data"]
     sweeps = {"command to first step", "file to first batch", "pass over the samples", "training epoch"}
@@ -69,6 +81,7 @@ def test_providers_at_a_point_agree(quick):
     assert max(differences) < 1e-4
 
 
+@pytest.mark.parametrize("quick", [ALL], indirect=True)
 def test_what_is_left_out_is_left_out_on_purpose(quick):
     skipped = [row for row in quick[0] if row["skipped"]]
     assert {"gdkit triton", "CUDA C++", "published program"} <= {row["provider"] for row in skipped}
@@ -127,19 +140,19 @@ def test_quantiles_leave_out_what_sat_out():
     assert quantiles([1.0, math.nan, 3.0])[1] == 2
 
 
-def test_what_is_not_there_is_said():
+def test_what_is_not_there_is_said(monkeypatch, capsys):
     for arguments, message in (
         (["--only", "attention,all"], "--only names all"),
         (["--out", "nowhere"], "no folder nowhere"),
         (["--draw", "--out", "docs"], "which is not there"),
     ):
-        done = subprocess.run(
-            [sys.executable, "benchmarks/run.py", *arguments], cwd=ROOT, capture_output=True, text=True
-        )
-        assert done.returncode == 2
-        assert message in done.stderr
+        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+        with pytest.raises(SystemExit, match="2"):
+            run.main()
+        assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_profile_of_a_step_gives_every_operator_a_group_and_a_picture(tmp_path):
     command = [sys.executable, "benchmarks/step_profile.py", "--quick", "--out", tmp_path, "--images", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

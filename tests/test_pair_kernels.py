@@ -27,7 +27,9 @@ def test_in_the_interpreter():
 
 
 @needs_triton
-@pytest.mark.parametrize("arch", [80, 90, 100])
+@pytest.mark.parametrize(
+    "arch", [pytest.param(80, marks=pytest.mark.slow), 90, pytest.param(100, marks=pytest.mark.slow)]
+)
 def test_compiles_without_spilling_a_register(arch):
     from benchmarks import pair_kernels
 

@@ -112,6 +112,7 @@ def test_figure5(tmp_path, trained):
     assert len(config["objective"]["distillation"]["hetero_prior"]) == 6
 
 
+@pytest.mark.slow
 def test_classification_in_two_processes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(campaign, "load", load)  # the processes read the recordings themselves
     command = ["table5", *OPTIONS, "task=classification", "--seeds", "1", "--jobs", "2", "--out", str(tmp_path)]

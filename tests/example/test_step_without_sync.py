@@ -120,7 +120,7 @@ def test_nothing_is_read_and_nothing_copied(name, monkeypatch):
 
 
 @EVERY
-@pytest.mark.parametrize("backend", ["triton", "sdpa"])
+@pytest.mark.parametrize("backend", [pytest.param("triton", marks=pytest.mark.slow), "sdpa"])
 def test_no_value_is_needed(name, backend, monkeypatch):
     choose(monkeypatch, backend)
     monkeypatch.setitem(_sdpa_attention.WIDTH_MULTIPLE, "meta", _sdpa_attention.WIDTH_MULTIPLE["cuda"])
