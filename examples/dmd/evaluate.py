@@ -91,8 +91,7 @@ def main(arguments: list[str]) -> None:
     accelerator = Accelerator(cpu=given["device"] == "cpu")
     recordings, split, loader = given["recordings"], given["split"], accelerator.prepare(given["loader"])
     metrics: dict[int, dict[str, float]] = {}
-    missing: dict[int, list[dict[str, Any]]] = {}
-    shown: dict[Path, dict[str, Any]] = {}  # of each run's page
+    missing, shown = {}, {}  # rows of each seed; parts of the page of each folder
     for seed, task in given["tasks"].items():
         module, path = accelerator.prepare(task), given["paths"][seed]
         judged = evaluate(module, loader, recordings, split, accelerator)
