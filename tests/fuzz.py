@@ -18,6 +18,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import torch
 import train
 import yaml
@@ -33,6 +34,8 @@ SECONDS = 5
 EXPECTED = (ValueError, TypeError, OSError, ArgumentError)
 OPERATIONS = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
 NUMBERS = [0, 1, -1, 127, 255, 2**16, 2**31 - 1, 2**32 - 1, 2**63, 2**64, 2**70, 1e308, float("nan"), float("inf")]
+SPLITS = ("train", "train", "train", "train", "valid", "valid", "test", "test")
+LABELS = "".join(["id,value,group,split\n", *(f"s{i},{i / 4 - 1},g{i % 4},{name}\n" for i, name in enumerate(SPLITS))])
 TEXTS = ["", "a", "os.system", "model", "class_path", "../x", "x" * 5000, "\x00", "\ud800", "1e400", "[[", "*a"]
 
 
@@ -89,6 +92,8 @@ class Targets:
         self.checkpoints += [content for content, _ in archives.checkpoints("canary").values() if len(content) < 20_000]
         root = Path(__file__).parents[1] / "examples" / "dmd" / "configs"
         self.configs = [path.read_text() for path in sorted(root.glob("*.yaml"))]
+        self.arrays = {f"{name}.npy": archives.npy(np.ones((8, 3, 2), np.float32)) for name in ("text", "audio")}
+        self.arrays |= {"audio_lengths.npy": archives.npy(np.full(8, 2)), "labels.csv": LABELS.encode()}
         self.run = {
             "config": yaml.safe_load(self.configs[0]),
             "data": {"dims": {"a": 3}, "task": "regression", "metrics": "mosi", "classes": [], "sha256": ""},
@@ -112,6 +117,15 @@ class Targets:
             changed = changed_bytes(random_, self.members[name], [b"(", b"O", b"'", b",", b"9", b"{", b"\x93NUMPY"])
             content = archives.zipped((self.members | {name: changed}).items())
         load(str(self.write("fuzz.npz", content)))
+
+    def arrays_folder(self, random_):
+        (self.folder / "arrays").mkdir(exist_ok=True)
+        chosen = random_.choice(list(self.arrays))
+        for name, content in self.arrays.items():
+            pieces = [b"(", b"O", b"'", b",", b"9", b"{", b"\n", b'"', b"nan", b"\x93NUMPY"]
+            changed = changed_bytes(random_, content, pieces) if name == chosen else content
+            self.write(f"arrays/{name}", changed)
+        load(str(self.folder / "arrays"))
 
     def checkpoint(self, random_):
         chosen = random_.choice(self.checkpoints[:2] if random_.random() < 0.6 else self.checkpoints)
@@ -139,7 +153,14 @@ class Targets:
         read_config(self.folder)
 
 
-REPEATS = {"pickle": 20, "archive": 10, "checkpoint": 10, "yaml": 1, "json": 1}  # their costs differ as much
+REPEATS = {
+    "pickle": 20,
+    "archive": 10,
+    "arrays_folder": 5,
+    "checkpoint": 10,
+    "yaml": 1,
+    "json": 1,
+}  # their costs differ as much
 KINDS = tuple(REPEATS)
 
 

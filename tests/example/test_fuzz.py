@@ -6,7 +6,7 @@ import pytest
 
 from tests import fuzz
 
-EXECUTIONS = {"pickle": 1500, "archive": 200, "checkpoint": 150, "yaml": 20, "json": 20}
+EXECUTIONS = {"pickle": 1500, "archive": 200, "arrays_folder": 60, "checkpoint": 150, "yaml": 20, "json": 20}
 
 
 @pytest.mark.parametrize("kind", fuzz.KINDS)
