@@ -68,3 +68,15 @@ def test_changes_pass_the_tests_that_the_page_names(part, tmp_path):
     )
     assert ran.returncode == 0, ran.stdout[-4000:]
     assert re.search(r"\d+ passed", ran.stdout)
+
+
+def test_the_ways_to_deprecate_warn_the_caller():
+    """As RELEASING.md shows them."""
+    (block,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "RELEASING.md").read_text(), re.MULTILINE | re.DOTALL)
+    names = {"__name__": "page"}
+    exec(compile(block, "RELEASING.md", "exec"), names)
+    for call in (lambda: names["old_name"](6), lambda: names["scale"](2, gain=3)):
+        with pytest.warns(DeprecationWarning, match=r"deprecated since gdkit 0\.2 and goes in 0\.4: use") as caught:
+            assert call() == 6
+        assert [warning.filename for warning in caught] == [__file__]
+    assert names["scale"](2, factor=3) == 6
