@@ -17,9 +17,10 @@ from dmd.metrics import compute_metrics
 from dmd.model import ModelConfig
 from dmd.page import write_report
 from dmd.page.command import command_of
-from dmd.page.graphs import THINNEST, WIDEST
+from dmd.page.graphs import THINNEST, WIDEST, node_links
 from plotly.offline import get_plotlyjs
 
+from gdkit import DistillationGraph
 from tests.example.page_runs import CLASSES, HOSTILE, Page, check_figure
 from tests.example.small_runs import RECORDINGS, prepare, rows
 
@@ -142,6 +143,21 @@ def test_graphs_over_the_epochs(pages, reported):
         weights, widths = np.array([*epochs.values()]), np.array(chart["frames"]["widths"])
         assert widths.shape == weights.shape == (3, 6)
         np.testing.assert_allclose(widths, THINNEST + (WIDEST - THINNEST) * weights / top, atol=0.006)
+
+
+@pytest.mark.parametrize("count", [2, 9, 30])
+def test_arrows_of_many_modalities_fit_between_their_nodes(count):
+    graph = DistillationGraph.complete([f"modality {i}" for i in range(count)])
+    table = graph, np.ones(1, np.int64), np.ones((1, graph.num_edges))
+    chart = node_links("homogeneous", table, top=1.0, at=0).drawn()
+    check_figure(chart)
+    *arcs, _, _, nodes, _ = chart["data"]
+    places = dict(zip(graph.names, zip(nodes["x"], nodes["y"], strict=True), strict=True))
+    for arc, (source, target) in zip(arcs, graph.edges, strict=True):
+        ends = np.hypot(np.subtract(arc["x"], places[source][0]), np.subtract(arc["y"], places[source][1]))
+        to_target = np.hypot(arc["x"][-1] - places[target][0], arc["y"][-1] - places[target][1])
+        assert 0 < ends[0] < 0.2 < 5 * to_target < 1.2
+        assert ends[-1] > ends[0]  # it leads away from the teacher
 
 
 def test_undefined_numbers_and_skipped_steps(reported, tmp_path):

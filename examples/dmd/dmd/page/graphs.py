@@ -13,7 +13,7 @@ from .figure import DASHES, Figure, cells, color, lines, number, numbers, plain,
 
 THINNEST, WIDEST = 0.6, 15.0  # pixels of an edge without weight, and of the heaviest
 BEND = 0.16  # of an edge, in units of its length: the two edges of a pair pass each other
-GAP = 0.17  # between the middle of a node and an edge's end; nodes lie on a circle of radius 1
+GAP = 0.17  # between the middle of a node and an edge's end, where there is room; nodes lie on a circle of radius 1
 MOST_NUMBERED = 12  # edges; of more, the numbers would lie on one another
 
 
@@ -32,8 +32,8 @@ def heaviest(tables: EdgeTables) -> float:
 def node_links(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray], top: float, at: int) -> Figure:
     """Nodes on a circle, and an arrow from each teacher to its students, as wide as its weight; one frame an epoch."""
     graph, epochs, weights = table
-    places = _circle(graph.num_nodes)
-    arcs = [_arc(*places[[graph.names.index(name) for name in edge]]) for edge in graph.edges]
+    places, gap = _circle(graph.num_nodes), _gap(graph.num_nodes)
+    arcs = [_arc(*places[[graph.names.index(name) for name in edge]], gap) for edge in graph.edges]
     middles = np.array([arc[len(arc) // 2] for arc in arcs])
     widths = np.where(np.isfinite(weights), THINNEST + (WIDEST - THINNEST) * np.nan_to_num(weights) / top, 0.0)
     widths = np.clip(widths, 0.0, WIDEST)
@@ -82,7 +82,7 @@ def node_links(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray
         "mode": "markers",
         "x": numbers(places[:, 0], 4),
         "y": numbers(places[:, 1], 4),
-        "marker": {"size": 24, "color": [color(i) for i in range(graph.num_nodes)], "line": {"width": 0}},
+        "marker": {"size": 24 * gap / GAP, "color": [color(i) for i in range(graph.num_nodes)], "line": {"width": 0}},
         "hoverinfo": "skip",
     }
     beside = 1.36 * places if graph.num_nodes > 2 else places - [[0.0, 0.5]]
@@ -181,14 +181,19 @@ def _circle(count: int) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _arc(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def _gap(count: int) -> float:
+    """Of so many nodes on the circle: neighbours among many are near, and an edge between them must be left."""
+    return min(GAP, 0.5 * float(np.sin(np.pi / count)))  # a quarter of the way between them
+
+
+def _arc(source: np.ndarray, target: np.ndarray, gap: float) -> np.ndarray:
     """Points (point, 2) of a bent line from node to node, which leaves a gap at both."""
     along = target - source
     length = np.hypot(*along)
     control = (source + target) / 2 + 2 * BEND * np.array([along[1], -along[0]])
     t = np.linspace(0, 1, 201)[:, None]
     curve = (1 - t) ** 2 * source + 2 * t * (1 - t) * control + t**2 * target
-    far = (np.hypot(*(curve - source).T) > GAP) & (np.hypot(*(curve - target).T) > GAP + 0.05 * min(1, length))
+    far = (np.hypot(*(curve - source).T) > gap) & (np.hypot(*(curve - target).T) > gap + 0.05 * min(1, length))
     kept = curve[far]
     return kept[np.linspace(0, len(kept) - 1, 25).round().astype(int)]
 
