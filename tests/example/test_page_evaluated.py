@@ -7,8 +7,10 @@ from dataclasses import replace
 import evaluate
 import numpy as np
 import pytest
+from dmd.confusion import confusion
 from dmd.data import synthetic
 from dmd.page import split_part
+from dmd.page.curves import errors
 from dmd.page.part import read_parts
 from dmd.pictures import feature_maps, mapped_samples
 
@@ -162,7 +164,7 @@ def test_places_are_those_of_the_picture(monkeypatch):
     monkeypatch.setattr("dmd.pictures.MOST_MAPPED", 40)
     generator = np.random.default_rng(0)
     nodes = {name: generator.normal(size=(50, 4)) for name in ("a", "b")}
-    chosen = mapped_samples(50)
+    chosen = mapped_samples(50, 40)
     assert len(chosen) == 40
     nodes["a"][chosen[[3, 5]]] = np.nan
     labels = np.arange(50) % 3
@@ -174,6 +176,31 @@ def test_places_are_those_of_the_picture(monkeypatch):
     np.testing.assert_array_equal(places["unit"]["b"], drawn[1])
     assert len(figure.axes) == 2  # the map and its colours
     assert feature_maps({}, labels, ()) == (None, {})
+
+
+def test_of_many_modalities_fewer_samples_are_mapped(monkeypatch):
+    monkeypatch.setattr("dmd.pictures.MOST_DOTS", 40)
+    recordings = synthetic((24, 8, 8), steps=STEPS)
+    samples = recordings.splits["test"]
+    nodes = {f"modality {i}": np.random.default_rng(i).normal(size=(8, 3)) for i in range(8)}
+    _, places = feature_maps({"unit": nodes}, samples.labels, ())
+    assert {len(rows) for rows in places["unit"].values()} == {5}
+    predictions = {"id": samples.ids, "truth": samples.labels, "prediction": samples.labels}
+    found = split_part("test", {"predictions": predictions, "metrics": {}}, recordings, places)["map"]
+    assert found["id"] == [samples.ids[i] for i in mapped_samples(8, 5)]
+
+
+def test_of_many_classes_those_with_most_errors_are_shown(monkeypatch):
+    monkeypatch.setattr("dmd.confusion.MOST_CLASSES", 2)
+    classes, truth = ("a", "b", "c", "d"), np.array([0, 0, 1, 1, 2, 3, 3, -100])
+    counts = confusion(truth, np.array([0, 0, 3, 3, 2, 3, 0, 1]), 4)
+    chart = errors("test", {"confusion": counts.tolist(), "classes": classes})
+    assert chart.data[0]["text"] == [["", "2"], ["", "1"]]  # of b and d
+    assert chart.data[0]["z"] == [[0, 1], [0, 0.5]]  # shares of all samples of a class
+    assert chart.layout["xaxis"]["ticktext"] == ["b", "d"]
+    assert chart.note.startswith("4 of 7 right")
+    assert "the 2 of 4 classes" in chart.note
+    assert "b is taken for d in 2 samples" in chart.label
 
 
 def test_a_large_split_is_thinned_out():

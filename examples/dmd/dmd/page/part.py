@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..confusion import confusion
 from ..data import Recordings
 from ..data.recordings import is_labelled
 from ..metrics import compute_metrics
@@ -51,8 +52,7 @@ def split_part(split: str, judged: Mapping[str, Any], recordings: Recordings, pl
     if len(known) == 0:
         return part
     if recordings.task == "classification":
-        counts = np.zeros((len(recordings.classes),) * 2, np.int64)
-        np.add.at(counts, (truth[known], prediction[known].astype(np.int64)), 1)
+        counts = confusion(truth, prediction, len(recordings.classes))
         confidence = np.asarray(judged["confidence"])
         wrong = known[truth[known] != prediction[known]]
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")]
@@ -140,7 +140,8 @@ def _constant(recordings: Recordings, split: str) -> dict[str, Any] | None:
 def _map(predictions: Mapping[str, Any], places: Places) -> dict[str, Any] | None:
     if not places:
         return None
-    chosen = mapped_samples(len(predictions["id"]))
+    num_shown = len(next(iter(next(iter(places.values())).values())))
+    chosen = mapped_samples(len(predictions["id"]), num_shown)
     return {
         "id": [predictions["id"][i] for i in chosen],
         "truth": [_rounded(predictions["truth"][i]) for i in chosen],
