@@ -17,11 +17,9 @@ from dmd.metrics import compute_metrics
 from dmd.model import ModelConfig
 from dmd.page import write_report
 from dmd.page.command import command_of
-from dmd.page.figure import numbers
-from dmd.page.graphs import THINNEST, WIDEST, drawn_edges, heat_map, node_links, over_epochs
+from dmd.page.graphs import THINNEST, WIDEST
 from plotly.offline import get_plotlyjs
 
-from gdkit import DistillationGraph
 from tests.example.page_runs import CLASSES, HOSTILE, Page, check_figure
 from tests.example.small_runs import RECORDINGS, prepare, rows
 
@@ -144,38 +142,6 @@ def test_graphs_over_the_epochs(pages, reported):
         weights, widths = np.array([*epochs.values()]), np.array(chart["frames"]["widths"])
         assert widths.shape == weights.shape == (3, 6)
         np.testing.assert_allclose(widths, THINNEST + (WIDEST - THINNEST) * weights / top, atol=0.006)
-
-
-@pytest.mark.parametrize("count", [2, 7, 17, 30])
-def test_arrows_of_many_modalities_fit_between_their_nodes(count):
-    graph = DistillationGraph.complete([f"modality {i}" for i in range(count)])
-    table = graph, np.ones(1, np.int64), np.ones((1, graph.num_edges))
-    chart = node_links("homogeneous", table, top=1.0, at=0).drawn()
-    check_figure(chart)
-    *arcs, _, _, nodes, _ = chart["data"]
-    shown, _ = drawn_edges(table, 0)
-    places = dict(zip(graph.names, zip(nodes["x"], nodes["y"], strict=True), strict=True))
-    for arc, (source, target) in zip(arcs, shown[0].edges, strict=True):
-        ends = np.hypot(np.subtract(arc["x"], places[source][0]), np.subtract(arc["y"], places[source][1]))
-        to_target = np.hypot(arc["x"][-1] - places[target][0], arc["y"][-1] - places[target][1])
-        assert 0 < ends[0] < 0.2 < 5 * to_target < 1.2
-        assert ends[-1] > ends[0]  # it leads away from the teacher
-
-
-def test_of_many_edges_the_heaviest_are_drawn():
-    graph = DistillationGraph.complete([f"modality {i}" for i in range(12)])
-    weights = np.random.default_rng(0).permuted(np.tile(np.arange(132.0), (3, 1)), axis=1)
-    weights[1, 5] = np.nan
-    table = graph, np.arange(1, 4), weights
-    links, curves = node_links("homogeneous", table, top=131.0, at=1), over_epochs("homogeneous", table, best_epoch=2)
-    assert links.note == curves.note == "The 60 edges of 132 that are heaviest in epoch 2."
-    heaviest = sorted(np.nan_to_num(weights[1]))[-60:]
-    assert sorted(float(text) for text in links.frames["texts"][1]) == heaviest
-    assert sorted(trace["y"][1] for trace in curves.data) == heaviest
-    edges = {f"{source} → {target}": weights[:, i].tolist() for i, (source, target) in enumerate(graph.edges)}
-    for trace in curves.data:
-        assert trace["y"] == numbers(edges[trace["name"]])
-    assert len(heat_map("homogeneous", table, top=131.0, at=1).data[0]["z"]) == 12  # all of them
 
 
 def test_undefined_numbers_and_skipped_steps(reported, tmp_path):
