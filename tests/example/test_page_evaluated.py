@@ -8,11 +8,9 @@ import evaluate
 import numpy as np
 import pytest
 from dmd.data import synthetic
-from dmd.page import split_part
+from dmd.page.content import read_content
 from dmd.page.part import read_parts
-from dmd.pictures import feature_maps, mapped_samples
 
-from gdkit.plot import embedding_map
 from tests.example.page_runs import CLASSES, Page, half_labelled, hostile
 from tests.example.small_runs import RECORDINGS, STEPS
 
@@ -96,7 +94,11 @@ def test_elsewhere_and_not_at_all(run, tmp_path):
     [
         ("history.json", "[{"),
         ("history.json", '[{"epoch": "one"}]'),
+        ("history.json", '[{"epoch": 1, "train": {"loss": Infinity}}]'),
         ("results.json", '{"test": [], "valid": {}}'),
+        ("results.json", '{"test": {}, "valid": {}, "data": []}'),
+        ("results.json", '{"test": {}, "valid": {}, "data": {"sizes": {"train": null}}}'),
+        ("results.json", '{"test": {"mae": 1' + "0" * 400 + '}, "valid": {}}'),
         ("edges.csv", "epoch,unit\n1,a\n"),
         ("missing_test.csv", "protocol,kept\nwhole,language\n"),
     ],
@@ -127,7 +129,14 @@ def without(key):
         lambda part: part.update(confusion=[[1]]),
         lambda part: part["metrics"].update(mae="low"),
         lambda part: part["points"].append(["id", "high", 1]),
+        lambda part: part["points"].append(["id", None, 1]),
+        lambda part: part["points"].append(["id", float("nan"), 1]),
+        lambda part: part["points"].append(["id", 10**400, 1]),
         lambda part: part["worst"].append({"id": 3}),
+        lambda part: part["worst"][0].update(truth=None),
+        lambda part: part["worst"][0].update(text=3),
+        lambda part: part["constant"].pop("text"),
+        lambda part: part.update(classes=["a", "b"]),  # without a confusion
         lambda part: part["map"]["id"].pop(),
         lambda part: part["map"]["places"]["homogeneous"]["vision"].append([1, 2, 3]),
     ],
@@ -138,6 +147,31 @@ def test_a_damaged_part_is_left_out(reported, tmp_path, change):
     change(content["parts"]["test"])
     (tmp_path / "report.json").write_text(json.dumps(content))
     assert list(read_parts(tmp_path)["parts"]) == ["valid"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without("num_wrong"),
+        without("confusion"),
+        lambda part: part.update(confusion=[["x"] * 3] * 3),
+        lambda part: part["worst"][0].update(confidence=None),
+    ],
+)
+def test_a_damaged_part_of_classes_is_left_out(reported, tmp_path, change):
+    content = json.loads((reported["classes"] / "report.json").read_text())
+    assert read_parts(reported["classes"]) == content
+    change(next(part for part in content["parts"].values() if part["worst"]))
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    assert len(read_parts(tmp_path)["parts"]) == len(content["parts"]) - 1
+
+
+def test_a_title_of_a_part_is_not_looked_up_in_the_results(reported, tmp_path):
+    run = shutil.copytree(reported["regression"], tmp_path / "run")
+    content = json.loads((run / "report.json").read_text())
+    content["parts"]["graphs"] = content["parts"]["valid"]
+    (run / "report.json").write_text(json.dumps(content))
+    assert read_content(run).metrics("graphs") == read_content(run).metrics("valid")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"parts": 3}', '{"parts": {"test": 3}}', "[" * 100_000])
@@ -156,32 +190,3 @@ def test_t_sne_runs_once(run, monkeypatch):
     assert calls == []
     evaluate.main([str(run), "--split", "valid", "--device", "cpu"])  # in the page, but without a map
     assert len(calls) == 2  # one a GD-Unit
-
-
-def test_places_are_those_of_the_picture(monkeypatch):
-    monkeypatch.setattr("dmd.pictures.MOST_MAPPED", 40)
-    generator = np.random.default_rng(0)
-    nodes = {name: generator.normal(size=(50, 4)) for name in ("a", "b")}
-    chosen = mapped_samples(50)
-    assert len(chosen) == 40
-    nodes["a"][chosen[[3, 5]]] = np.nan
-    labels = np.arange(50) % 3
-    figure, places = feature_maps({"unit": nodes}, labels, ("x", "y", "z"))
-    picture = embedding_map(nodes, labels, classes=("x", "y", "z"), max_samples=40)
-    drawn = [dots.get_offsets() for dots in picture.collections]
-    assert np.flatnonzero(np.isnan(places["unit"]["a"]).any(1)).tolist() == [3, 5]
-    np.testing.assert_array_equal(np.delete(places["unit"]["a"], [3, 5], axis=0), drawn[0])
-    np.testing.assert_array_equal(places["unit"]["b"], drawn[1])
-    assert len(figure.axes) == 2  # the map and its colours
-    assert feature_maps({}, labels, ()) == (None, {})
-
-
-def test_a_large_split_is_thinned_out():
-    size = 7001
-    recordings = synthetic((24, 8, 8), steps=STEPS)
-    samples = replace(recordings.splits["test"], ids=[str(i) for i in range(size)], labels=np.zeros(size, np.float32))
-    recordings = replace(recordings, splits=recordings.splits | {"test": samples})
-    predictions = {"id": samples.ids, "truth": samples.labels, "prediction": np.arange(size, dtype=np.float32)}
-    part = split_part("test", {"predictions": predictions, "metrics": {}}, recordings, {})
-    assert len(part["points"]) <= 3000
-    assert [row["id"] for row in part["worst"][:2]] == ["7000", "6999"]

@@ -14,6 +14,7 @@ import numpy as np
 
 from gdkit.plot import COLORS, LINE_STYLES, edge_curves, edge_heatmap, embedding_map
 
+from .confusion import confusion, shown_classes
 from .edge_tables import EdgeTables, edge_tables
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 STYLES = LINE_STYLES[:3]  # beside eight colours: 24 lines until one looks as another
 MOST_MAPPED = 300  # samples of a t-SNE: they show the picture as well as all do, in a few seconds
+MOST_DOTS = 1800  # of a t-SNE, one a modality of a sample: of many modalities fewer samples, in the same seconds
 
 Places = dict[str, dict[str, np.ndarray]]  # unit -> modality -> (sample, 2), NaN where the sample lacks it
 
@@ -165,16 +167,17 @@ def _curves(units: EdgeTables, best_epoch: int | None) -> Figure | None:
     return figure
 
 
-def mapped_samples(count: int) -> np.ndarray:
-    """Which of `count` samples the maps show, in ascending order: all, or as many as are drawn by chance."""
-    return np.sort(np.random.default_rng(0).permutation(count)[:MOST_MAPPED])
+def mapped_samples(count: int, most: int) -> np.ndarray:
+    """Which of `count` samples the maps show, in ascending order: all, or as many as may be, drawn by chance."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:most])
 
 
 def feature_maps(
     embeddings: Mapping[str, Mapping[str, np.ndarray]], labels: np.ndarray, classes: Sequence[str]
 ) -> tuple[Figure | None, Places]:
     """One t-SNE a GD-Unit, as a picture and as places for others to draw; arguments as in :func:`write_pictures`."""
-    chosen = mapped_samples(len(labels))
+    num_nodes = max(map(len, embeddings.values()), default=1)
+    chosen = mapped_samples(len(labels), min(MOST_MAPPED, max(2, MOST_DOTS // num_nodes)))
     drawable = {unit: {name: rows[chosen] for name, rows in nodes.items()} for unit, nodes in embeddings.items()}
     finite = {
         unit: {name: np.isfinite(rows).all(1) for name, rows in nodes.items()} for unit, nodes in drawable.items()
@@ -217,13 +220,15 @@ def _predictions(truth: np.ndarray, prediction: np.ndarray) -> Figure | None:
 def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: Sequence[str]) -> Figure | None:
     """Counts of every pair of true and predicted class; the colour is the share of the true class."""
     truth, prediction = np.asarray(truth).ravel(), np.asarray(prediction).ravel()
-    truth, prediction = truth[truth >= 0].astype(int), prediction[truth >= 0].astype(int)
-    if not len(truth):
+    counts = confusion(truth, prediction, len(classes))
+    if not counts.any():
         return None
-    count = len(classes)
-    counts = np.zeros((count, count), dtype=int)
-    np.add.at(counts, (truth, prediction), 1)
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    title = f"n = {counts.sum()}, accuracy = {np.trace(counts) / counts.sum():.3f}"
+    shown = shown_classes(counts)
+    if len(shown) < len(classes):
+        title += f"; the {len(shown)} of {len(classes)} classes with most errors"
+    share = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[np.ix_(shown, shown)]
+    counts, classes, count = counts[np.ix_(shown, shown)], [classes[i] for i in shown], len(shown)
     longest = 0.08 * max(map(len, classes))
     size, fontsize = max(2.5, 0.34 * count), 10 if count <= 10 else 8
     figure, (ax,) = _panels(1, size + longest + 1.6, size + longest + 1.0)
@@ -238,6 +243,6 @@ def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: Sequence[str]
     ax.grid(which="minor", color="#dddddd", linewidth=0.5)
     ax.tick_params(which="both", length=0)
     ax.set(xlabel="prediction", ylabel="truth")
-    ax.set_title(f"n = {len(truth)}, accuracy = {(truth == prediction).mean():.3f}")
+    ax.set_title(title)
     figure.colorbar(image, ax=ax, fraction=0.04, pad=0.02, label="share of the true class")
     return figure

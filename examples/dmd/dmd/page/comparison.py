@@ -210,7 +210,8 @@ def _graphs(groups: Sequence[Group]) -> list[dict[str, Any]]:
             if unit in tables:
                 figure = graphs.node_links(unit, tables[unit], top, 0)
                 figure.title, figure.frames = title, {}
-                figure.label = f"{title}: {figure.label.replace(' in epoch 0', '')}"
+                label, figure.note = (text.replace(" in epoch 0", "") for text in (figure.label, figure.note))
+                figure.label = f"{title}: {label}"
                 figures.append(figure)
         rows.append({"title": unit, "charts": figures})
     return rows

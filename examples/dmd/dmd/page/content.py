@@ -13,7 +13,7 @@ from typing import Any
 from ..checkpoint import read_config
 from ..config import RunConfig, flat_fields
 from ..edge_tables import EdgeTables, edge_tables
-from .part import read_parts
+from .part import is_number, read_parts
 
 
 @dataclass
@@ -58,7 +58,8 @@ class Content:
 
     def metrics(self, split: str) -> dict[str, float]:
         """Of a split, or of one that was evaluated, by its title; NaN where undefined, empty where there are none."""
-        found = self.results.get(split) or self.parts.get(split, {}).get("metrics", {})
+        known = self.results.get(split) if split in ("test", "valid") else None
+        found = known or self.parts.get(split, {}).get("metrics", {})
         return {name: math.nan if value is None else float(value) for name, value in found.items()}
 
 
@@ -122,23 +123,21 @@ def _read(path: Path, default: Any, is_right: Any) -> Any:
 
 
 def _is_numbers(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(number is None or _is_number(number) for number in value.values())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Mapping) and all(number is None or is_number(number) for number in value.values())
 
 
 def _is_results(content: Any) -> bool:
     if not isinstance(content, Mapping) or not all(_is_numbers(content.get(split)) for split in ("test", "valid")):
         return False
     graphs, data = content.get("graphs", {}), content.get("data", {})
-    right = all(_is_number(content.get(name, 0)) for name in ("seed", "epochs", "seconds", "peak_memory_mb"))
-    right &= content.get("best_epoch") is None or _is_number(content["best_epoch"])
+    if not isinstance(graphs, Mapping) or not isinstance(data, Mapping):
+        return False
+    right = all(is_number(content.get(name, 0)) for name in ("seed", "epochs", "seconds", "peak_memory_mb"))
+    right &= content.get("best_epoch") is None or is_number(content["best_epoch"])
     right &= all(isinstance(content.get(name, {}), Mapping) for name in ("versions", "config"))
-    right &= isinstance(data, Mapping) and _is_numbers(data.get("sizes", {}))
+    right &= _is_numbers(data.get("sizes", {})) and None not in data.get("sizes", {}).values()
     right &= all(isinstance(data.get(name, ""), str) for name in ("path", "sha256"))
-    right &= isinstance(graphs, Mapping) and all(isinstance(graph, Mapping) for graph in graphs.values())
+    right &= all(isinstance(graph, Mapping) for graph in graphs.values())
     return right and all(isinstance(graph.get("warnings", []), list) for graph in graphs.values())
 
 
@@ -147,6 +146,6 @@ def _is_history(content: Any) -> bool:
         isinstance(epoch, Mapping)
         and isinstance(epoch.get("epoch"), int)
         and all(_is_numbers(epoch.get(part, {})) for part in ("train", "valid"))
-        and all(_is_number(epoch.get(name, 0)) for name in ("learning_rate", "seconds", "skipped_steps"))
+        and all(is_number(epoch.get(name, 0)) for name in ("learning_rate", "seconds", "skipped_steps"))
         for epoch in content
     )

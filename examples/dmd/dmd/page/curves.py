@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..confusion import shown_classes
 from .figure import Figure, is_defined, lines, number, numbers, plain, shortened
 
 TICKS = [float(f"{digit}e{power}") for power in range(-9, 10) for digit in (1, 2, 5)]  # of logarithmic axes
@@ -108,10 +109,15 @@ def _scatter(title: str, part: Mapping[str, Any]) -> Figure:
 
 
 def _confusion(title: str, counts: np.ndarray, classes: Sequence[str]) -> Figure:
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    right, total = int(np.trace(counts)), int(counts.sum())
+    label = f"Confusion matrix of {title}: {right} of {total} samples are right. {_confused(counts, classes)}"
+    note = f"{right} of {total} right; numbers are samples, the colour is the share of the true class."
+    shown = shown_classes(counts)
+    if len(shown) < len(classes):
+        note += f" Shown are the {len(shown)} of {len(classes)} classes that take part in most errors."
+    share = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[np.ix_(shown, shown)]
+    counts, classes = counts[np.ix_(shown, shown)], [classes[i] for i in shown]
     names = list(map(plain, classes))
-    shown = list(map(plain, shortened(classes, 18)))
-    right = int(np.trace(counts))
     grid = {
         "type": "heatmap",
         "z": np.round(share, 4).tolist(),
@@ -131,7 +137,12 @@ def _confusion(title: str, counts: np.ndarray, classes: Sequence[str]) -> Figure
         "ygap": 1,
         "showscale": False,
     }
-    ticks = {"tickvals": list(range(len(names))), "ticktext": shown, "showgrid": False, "automargin": True}
+    ticks = {
+        "tickvals": list(range(len(names))),
+        "ticktext": list(map(plain, shortened(classes, 18))),
+        "showgrid": False,
+        "automargin": True,
+    }
     layout = {
         "xaxis": {"title": {"text": "prediction"}, "tickangle": -60, **ticks},
         "yaxis": {"title": {"text": "truth"}, "autorange": "reversed", **ticks},
@@ -139,8 +150,6 @@ def _confusion(title: str, counts: np.ndarray, classes: Sequence[str]) -> Figure
     if len(names) > 12:
         grid["textfont"] = {"size": 9}
         layout["xaxis"]["tickfont"] = layout["yaxis"]["tickfont"] = {"size": 9}
-    label = f"Confusion matrix of {title}: {right} of {counts.sum()} samples are right. {_confused(counts, classes)}"
-    note = f"{right} of {counts.sum()} right; numbers are samples, the colour is the share of the true class."
     return Figure(f"Confusion, {title}", label, [grid], layout, min(260 + 34 * len(names), 900), note)
 
 

@@ -13,8 +13,11 @@ from .figure import DASHES, Figure, cells, color, lines, number, numbers, plain,
 
 THINNEST, WIDEST = 0.6, 15.0  # pixels of an edge without weight, and of the heaviest
 BEND = 0.16  # of an edge, in units of its length: the two edges of a pair pass each other
-GAP = 0.17  # between the middle of a node and an edge's end; nodes lie on a circle of radius 1
+GAP = 0.17  # between the middle of a node and an edge's end, where there is room; nodes lie on a circle of radius 1
 MOST_NUMBERED = 12  # edges; of more, the numbers would lie on one another
+MOST_DRAWN = 60  # edges, all of eight nodes; more take seconds an epoch, and none can be told from the others
+
+UnitTable = tuple[DistillationGraph, np.ndarray, np.ndarray]  # one of EdgeTables
 
 
 def shown_epoch(epochs: np.ndarray, best_epoch: int | None) -> int:
@@ -29,11 +32,23 @@ def heaviest(tables: EdgeTables) -> float:
     return max([float(weights.max()) for weights in known if len(weights)] or [0.0]) or 1.0
 
 
-def node_links(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray], top: float, at: int) -> Figure:
-    """Nodes on a circle, and an arrow from each teacher to its students, as wide as its weight; one frame an epoch."""
+def drawn_edges(table: UnitTable, at: int) -> tuple[UnitTable, str]:
+    """The table of the edges that are drawn, those that are heaviest in one epoch, and a note where that is not all."""
     graph, epochs, weights = table
-    places = _circle(graph.num_nodes)
-    arcs = [_arc(*places[[graph.names.index(name) for name in edge]]) for edge in graph.edges]
+    if graph.num_edges <= MOST_DRAWN:
+        return table, ""
+    chosen = np.sort(np.argsort(-np.nan_to_num(weights[at]), kind="stable")[:MOST_DRAWN])
+    edges = graph.edges
+    fewer = DistillationGraph.from_edges(graph.names, [edges[i] for i in chosen])
+    note = f"The {MOST_DRAWN} edges of {graph.num_edges} that are heaviest in epoch {epochs[at]}."
+    return (fewer, epochs, weights[:, chosen]), note
+
+
+def node_links(unit: str, table: UnitTable, top: float, at: int) -> Figure:
+    """Nodes on a circle, and an arrow from each teacher to its students, as wide as its weight; one frame an epoch."""
+    (graph, epochs, weights), note = drawn_edges(table, at)
+    places, gap = _circle(graph.num_nodes), _gap(graph.num_nodes)
+    arcs = [_arc(*places[[graph.names.index(name) for name in edge]], gap) for edge in graph.edges]
     middles = np.array([arc[len(arc) // 2] for arc in arcs])
     widths = np.where(np.isfinite(weights), THINNEST + (WIDEST - THINNEST) * np.nan_to_num(weights) / top, 0.0)
     widths = np.clip(widths, 0.0, WIDEST)
@@ -82,7 +97,7 @@ def node_links(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray
         "mode": "markers",
         "x": numbers(places[:, 0], 4),
         "y": numbers(places[:, 1], 4),
-        "marker": {"size": 24, "color": [color(i) for i in range(graph.num_nodes)], "line": {"width": 0}},
+        "marker": {"size": 24 * gap / GAP, "color": [color(i) for i in range(graph.num_nodes)], "line": {"width": 0}},
         "hoverinfo": "skip",
     }
     beside = 1.36 * places if graph.num_nodes > 2 else places - [[0.0, 0.5]]
@@ -118,12 +133,11 @@ def node_links(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray
     known = sorted(zip(np.nan_to_num(weights[at]), graph.edges, strict=True), reverse=True)
     said = "; ".join(f"{source} teaches {target} with {number(weight)}" for weight, (source, target) in known[:12])
     label = f"Graph of the {unit} GD-Unit in epoch {epochs[at]}, the heaviest edges first: {said}."
-    return Figure(
-        f"{unit} GD-Unit", label, [*edges, heads, hover, nodes, names], layout, 240 if flat else 400, frames=frames
-    )
+    data, height = [*edges, heads, hover, nodes, names], 240 if flat else 400
+    return Figure(f"{unit} GD-Unit", label, data, layout, height, note, frames)
 
 
-def heat_map(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray], top: float, at: int) -> Figure:
+def heat_map(unit: str, table: UnitTable, top: float, at: int) -> Figure:
     """The same as a matrix: a row a teacher, a column a student; one frame an epoch."""
     graph, epochs, weights = table
     matrices = np.full((len(epochs), graph.num_nodes, graph.num_nodes), np.nan)
@@ -152,12 +166,13 @@ def heat_map(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray],
     }
     frames = {"epochs": epochs.tolist(), "z": [cells(matrix) for matrix in matrices]}
     label = f"Edge weights of the {unit} GD-Unit as a matrix of teachers and students; the picture beside it says them."
-    return Figure(f"{unit}, as a matrix", label, [drawn], layout, 150 + 50 * max(3, graph.num_nodes), frames=frames)
+    height = min(150 + 50 * max(3, graph.num_nodes), 900)
+    return Figure(f"{unit}, as a matrix", label, [drawn], layout, height, frames=frames)
 
 
-def over_epochs(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarray], best_epoch: int | None) -> Figure:
+def over_epochs(unit: str, table: UnitTable, best_epoch: int | None) -> Figure:
     """Every edge's weight over the epochs: the colour is the teacher's, the dashes are the student's."""
-    graph, epochs, weights = table
+    (graph, epochs, weights), note = drawn_edges(table, shown_epoch(table[1], best_epoch))
     found = {f"{source} → {target}": weights[:, i].tolist() for i, (source, target) in enumerate(graph.edges)}
     first, last = (dict(zip(graph.edges, row, strict=True)) for row in weights[[0, -1]])
     edge = max(graph.edges, key=lambda edge: np.nan_to_num(abs(last[edge] - first[edge])))
@@ -169,6 +184,7 @@ def over_epochs(unit: str, table: tuple[DistillationGraph, np.ndarray, np.ndarra
         trace["line"]["dash"] = DASHES[graph.names.index(target) % len(DASHES)]
     figure.layout["yaxis"] = {"title": {"text": "weight"}, "rangemode": "tozero"}
     figure.layout["hovermode"] = "closest" if graph.num_edges > 12 else "x unified"
+    figure.note = note
     figure.height = 320 + 12 * max(0, graph.num_edges - 6)
     return figure
 
@@ -181,14 +197,19 @@ def _circle(count: int) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _arc(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def _gap(count: int) -> float:
+    """Of so many nodes on the circle: neighbours among many are near, and an edge between them must be left."""
+    return min(GAP, 0.5 * float(np.sin(np.pi / count)))  # a quarter of the way between them
+
+
+def _arc(source: np.ndarray, target: np.ndarray, gap: float) -> np.ndarray:
     """Points (point, 2) of a bent line from node to node, which leaves a gap at both."""
     along = target - source
     length = np.hypot(*along)
     control = (source + target) / 2 + 2 * BEND * np.array([along[1], -along[0]])
     t = np.linspace(0, 1, 201)[:, None]
     curve = (1 - t) ** 2 * source + 2 * t * (1 - t) * control + t**2 * target
-    far = (np.hypot(*(curve - source).T) > GAP) & (np.hypot(*(curve - target).T) > GAP + 0.05 * min(1, length))
+    far = (np.hypot(*(curve - source).T) > gap) & (np.hypot(*(curve - target).T) > gap + 0.05 * min(1, length))
     kept = curve[far]
     return kept[np.linspace(0, len(kept) - 1, 25).round().astype(int)]
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..confusion import confusion
 from ..data import Recordings
-from ..data.recordings import is_labelled
+from ..data.recordings import UNLABELLED, is_labelled
 from ..metrics import compute_metrics
 from ..pictures import Places, mapped_samples
 from ..report import write_json
@@ -51,8 +52,7 @@ def split_part(split: str, judged: Mapping[str, Any], recordings: Recordings, pl
     if len(known) == 0:
         return part
     if recordings.task == "classification":
-        counts = np.zeros((len(recordings.classes),) * 2, np.int64)
-        np.add.at(counts, (truth[known], prediction[known].astype(np.int64)), 1)
+        counts = confusion(truth, prediction, len(recordings.classes))
         confidence = np.asarray(judged["confidence"])
         wrong = known[truth[known] != prediction[known]]
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")]
@@ -80,6 +80,11 @@ def read_parts(folder: Path) -> dict[str, Any]:
         return {"machine": None, "parts": {}}
 
 
+def is_number(value: Any) -> bool:
+    """Whether this is a number that charts can show; JSON from elsewhere may hold NaN and numbers of any length."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
 def _is_part(part: Any) -> bool:
     """Whether this is what :func:`split_part` makes, as far as pages rely on it."""
     try:
@@ -92,21 +97,26 @@ def _is_whole(part: Any) -> bool:
     kinds = {"metrics": dict, "classes": list, "worst": list, "size": int, "labelled": int, "sha256": str}
     if not all(isinstance(part[key], kind) for key, kind in kinds.items()):
         return False
-    rows = [[row["id"], row["truth"], row["prediction"], row["confidence"], row["text"]] for row in part["worst"]]
-    points = [[*point, None, None] for point in part.get("points", [])]
+    worst, classes, points = part["worst"], part["classes"], part.get("points", [])
+    constant = part["constant"] or {"text": "", "metrics": {}}
     found = part["map"] or {"id": [], "truth": [], "prediction": [], "places": {}}
-    points += zip(found["id"], found["truth"], found["prediction"], *[[None] * len(found["id"])] * 2, strict=True)
     places = [nodes[name] for nodes in found["places"].values() for name in nodes]
-    numbers = [*part["metrics"].values(), *((part["constant"] or {"metrics": {}})["metrics"].values())]
-    numbers += [x for name, *values, text in [*rows, *points] for x in values]
-    numbers += [x for rows in places for place in rows for x in place]
-    texts = [*part["classes"], *(name for name, *_ in [*rows, *points])]
-    size = len(part["classes"])
+    texts = [*classes, constant["text"], *found["id"], *(name for name, *_ in points), *(row["id"] for row in worst)]
+    texts += [row["text"] for row in worst if row["text"] is not None]
+    numbers = [x for _, truth, prediction in points for x in (truth, prediction)]
+    numbers += [row[key] for row in worst for key in ("truth", "prediction", *(["confidence"] if classes else []))]
+    undefined = [*part["metrics"].values(), *constant["metrics"].values(), *found["truth"], *found["prediction"]]
+    undefined += [x for rows in places for place in rows for x in place]
+    if "confusion" in part or (classes and part["labelled"]):
+        numbers += [part["num_wrong"], *(count for row in part["confusion"] for count in row)]
+        if np.shape(part["confusion"]) != (len(classes),) * 2:
+            return False
     return (
-        all(value is None or isinstance(value, int | float) for value in numbers)
-        and all(isinstance(text, str) for text in texts)
+        all(isinstance(text, str) for text in texts)
+        and all(map(is_number, numbers))
+        and all(value is None or is_number(value) for value in undefined)
+        and len(found["id"]) == len(found["truth"]) == len(found["prediction"])
         and all(len(rows) == len(found["id"]) and all(len(place) == 2 for place in rows) for rows in places)
-        and np.shape(part.get("confusion", np.empty((size, size)))) == (size, size)
     )
 
 
@@ -140,7 +150,8 @@ def _constant(recordings: Recordings, split: str) -> dict[str, Any] | None:
 def _map(predictions: Mapping[str, Any], places: Places) -> dict[str, Any] | None:
     if not places:
         return None
-    chosen = mapped_samples(len(predictions["id"]))
+    num_shown = len(next(iter(next(iter(places.values())).values())))
+    chosen = mapped_samples(len(predictions["id"]), num_shown)
     return {
         "id": [predictions["id"][i] for i in chosen],
         "truth": [_rounded(predictions["truth"][i]) for i in chosen],
@@ -153,8 +164,8 @@ def _map(predictions: Mapping[str, Any], places: Places) -> dict[str, Any] | Non
 
 
 def _rounded(value: Any, digits: int = 4) -> float | int | None:
-    """A number for a page; None where it is undefined or unlabelled."""
+    """A number for a page; None where it is undefined, or the class of what is unlabelled."""
     value = value.item() if hasattr(value, "item") else value
-    if not math.isfinite(value) or value == -100:
+    if not math.isfinite(value) or (isinstance(value, int) and value == UNLABELLED):
         return None
     return round(value, digits)
