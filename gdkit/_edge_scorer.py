@@ -97,10 +97,18 @@ class EdgeScorer(nn.Module):
             features = features.to(dtype) if isinstance(features, Tensor) else [x.to(dtype) for x in features]
             with without_autocast(logits):
                 return self._read(logits, features)
-        for argument, x in {"logits": logits, "features": features if isinstance(features, Tensor) else None}.items():
-            if x is not None:
-                check_dtype_of_layer("GDUnit", argument, x, self.logit_projection)
+        check_dtype_of_layer("GDUnit", "logits", logits, self.logit_projection)
+        if isinstance(features, Tensor):
+            check_dtype_of_layer("GDUnit", "features", features, self._projection_of(self.names[0]))
+        else:
+            for name, x in zip(self.names, features, strict=True):
+                check_dtype_of_layer("GDUnit", f"features[{name!r}]", x, self._projection_of(name))
         return self._read(logits, features)
+
+    def _projection_of(self, name: str) -> nn.Module:
+        """The layer that reads a node's features."""
+        projection = self.feature_projection
+        return projection[name] if isinstance(projection, nn.ModuleDict) else projection
 
     def _read(self, logits: Tensor, features: Tensor | Sequence[Tensor]) -> Tensor:
         """Scores that depend on the nodes."""

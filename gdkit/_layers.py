@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from gdkit._autocast import is_autocast_on
@@ -17,13 +18,16 @@ def is_untouched(module: nn.Module) -> bool:
 def check_dtype_of_layer(owner: str, argument: str, tensor: Tensor, layer: nn.Module) -> None:
     """Refuse a tensor whose dtype the layer that reads it will refuse, in words that name the tensor.
 
-    A layer that was replaced or wrapped may take other dtypes, and autocast makes all alike: then nothing is checked.
+    A layer that was replaced or wrapped may take other dtypes, and autocast makes all but float64 alike: these are not
+    checked.
 
     Raises:
         TypeError: naming both dtypes.
     """
-    if type(layer) not in (nn.Linear, nn.LayerNorm, nn.Conv1d) or not is_untouched(layer) or is_autocast_on(tensor):
+    if type(layer) not in (nn.Linear, nn.Conv1d) or not is_untouched(layer):
         return
     dtype = layer.weight.dtype
+    if is_autocast_on(tensor) and torch.float64 not in (tensor.dtype, dtype):
+        return
     if tensor.dtype != dtype:
         raise TypeError(f"{owner}: {argument} must be {dtype}, as the parameters are, got {tensor.dtype}")

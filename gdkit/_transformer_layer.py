@@ -62,7 +62,8 @@ def check_sequences(
         raise ValueError(f"{owner}: last_step needs a target of at least 1 step, got none")
     if isinstance(first, CrossmodalLayer) and is_plain(first):
         for argument, x in (("target", target), ("source", target if source is None else source)):
-            check_dtype_of_layer(owner, argument, x, first.attention_norm)
+            # The norm itself may be kept in float32 where all else has 16 bits.
+            check_dtype_of_layer(owner, argument, x, first.in_projection)
 
 
 def is_plain(module: nn.Module) -> bool:

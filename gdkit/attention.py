@@ -192,10 +192,22 @@ def attention_with_weights(
     band: int | Tensor | None = None,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """:func:`attention` on the plain path, with its weights (batch, heads, query, key) before dropout as well."""
+    """:func:`attention` on the plain path, with its weights as well.
+
+    Args, Shape and Raises are those of :func:`attention`, without ``backend``.
+
+    Returns:
+        What :func:`attention` gives, and the weights before dropout, (batch, heads, query, key).
+
+    Example:
+        >>> heads = torch.zeros(2, 4, 7, 5)
+        >>> _, weights = attention_with_weights(heads, heads, heads, key_lengths=torch.tensor([2, 7]))
+        >>> weights[0, 0, 0]
+        tensor([0.5000, 0.5000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000])
+    """
     _check_heads("attention_with_weights", query, key, value)
     hidden = check_hidden(query, key, key_lengths, query_lengths, key_mask, band)
-    _check.check_fraction("attention", "dropout", dropout)
+    _check.check_fraction("attention_with_weights", "dropout", dropout)
     return attend_with_weights(query, key, value, hidden, dropout)
 
 

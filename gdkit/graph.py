@@ -31,9 +31,6 @@ class DistillationGraph:
         names: node names, at least two, all different.
         edges: pairs of names; at least one, no self-edges, no pair twice.
 
-    Attributes:
-        edge_index: ``(2, edge)`` integer tensor of source and target positions, as torch_geometric has it.
-
     Raises:
         TypeError: if a name is not a string.
         ValueError: on fewer than two nodes, repeated names or edges, unknown names, self-edges, or no edge.
@@ -117,7 +114,7 @@ class DistillationGraph:
 
     @property
     def edge_index(self) -> Tensor:
-        """Source and target position of every edge, ``(2, edge)``, dtype int64, on the CPU."""
+        """Source and target position of every edge, as torch_geometric has it: ``(2, edge)``, int64, on the CPU."""
         position = {name: index for index, name in enumerate(self.names)}
         # Through numpy, as torch.tensor takes ten times as long over a million pairs.
         ends = (position[name] for edge in self.edges for name in edge)
@@ -150,7 +147,16 @@ class DistillationGraph:
         return matrix  # (..., node, node)
 
     def subgraph(self, names: Iterable[str]) -> DistillationGraph:
-        """The induced graph over some of the nodes, in this graph's own order."""
+        """The induced graph over some of the nodes, in this graph's own order.
+
+        Raises:
+            TypeError: if ``names`` is a single name.
+            ValueError: if a name is unknown, or fewer than two nodes or no edge are left.
+
+        Example:
+            >>> DistillationGraph.complete("abc").subgraph(["c", "a"]).edges
+            (('a', 'c'), ('c', 'a'))
+        """
         if isinstance(names, str) and names in self.names:
             raise TypeError(f"DistillationGraph.subgraph: names must be several names, got the text {names!r}")
         kept = set(names)
@@ -174,7 +180,13 @@ class DistillationGraph:
             ``x`` where given.
 
         Raises:
+            TypeError: if one of them is not a tensor.
             ValueError: if a shape does not fit the graph.
+
+        Example:
+            >>> data = DistillationGraph.complete("ab").to_data(torch.tensor([0.25, 0.75]))
+            >>> data.edge_weight, DistillationGraph.from_data(data).names
+            (tensor([0.2500, 0.7500]), ('a', 'b'))
         """
         return _interchange.to_data(self, weights, features)
 
@@ -202,6 +214,7 @@ class DistillationGraph:
                 networkx's own functions read.
 
         Raises:
+            TypeError: if ``weights`` is not a tensor.
             ValueError: if ``weights`` is not one value an edge.
 
         Example:
@@ -218,5 +231,10 @@ class DistillationGraph:
         Raises:
             TypeError: if ``graph`` is another type, such as one without directions.
             ValueError: as for any graph: too few nodes, no edge, an edge twice or from a node to itself.
+
+        Example:
+            >>> from networkx import DiGraph
+            >>> DistillationGraph.from_networkx(DiGraph([(1, 2), (2, 3)])).edges
+            (('1', '2'), ('2', '3'))
         """
         return cls(*_interchange.from_networkx(graph))

@@ -243,3 +243,14 @@ def test_a_sequence_of_no_step_may_have_a_mask():
     x, none, mask = torch.randn(2, 5, 8), torch.zeros(2, 0, 8), torch.zeros(2, 0, dtype=torch.bool)
     torch.testing.assert_close(transformer(x, none, None, mask), transformer(x, none))
     assert transformer(none, x, mask).shape == none.shape
+
+
+def test_norms_may_stay_in_float32_where_all_else_has_16_bits():
+    transformer = CrossmodalTransformer(8, num_heads=2, num_layers=2)
+    x = torch.randn(2, 5, 8)
+    wanted = transformer(x)
+    transformer.bfloat16()
+    for module in transformer.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.float()
+    torch.testing.assert_close(transformer(x.bfloat16()).float(), wanted, rtol=0.1, atol=0.1)

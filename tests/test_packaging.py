@@ -147,12 +147,18 @@ def test_the_wheel_holds_the_library_and_nothing_else(archives):
     assert {name for name in wheel if ".dist-info/" not in name} == code
 
 
+def test_every_file_that_the_sdist_is_to_hold_is_there():
+    wanted = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert not [pattern for pattern in wanted if not list(ROOT.glob(pattern.removeprefix("/")))]
+
+
 def test_the_sdist_holds_what_builds_and_tests_the_library(archives):
     _, sdist = archives
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "PKG-INFO", "tests/conftest.py"} <= sdist
     tests = {name for name in sdist if name.startswith("tests/test_")}
     modules = {path.stem for path in (ROOT / "gdkit").glob("*.py")}
     assert {f"tests/test_{name}.py" for name in modules if (ROOT / f"tests/test_{name}.py").exists()} <= tests
+    assert {f"tests/errors/{path.name}" for path in (ROOT / "tests/errors").glob("*.py")} <= sdist
     for name in (name for name in sdist if re.match(r"(tests|benchmarks)/.*\.py$", name)):
         imported = re.findall(
             r"^\s*from ((?:tests|benchmarks)[\w.]*) import (\w+)", (ROOT / name).read_text(), re.MULTILINE

@@ -113,6 +113,14 @@ def test_autocast(name):
     check_autocast(name, "cpu")
 
 
+@EVERY
+def test_autocast_of_inputs_in_16_bits(name):
+    module, inputs = build(name)
+    wanted = module(*inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_same(module(*cast(torch.bfloat16, inputs)), wanted, 0.1)
+
+
 @pytest.mark.gpu
 @NEEDS_CUDA
 @EVERY

@@ -130,6 +130,38 @@ def test_options_in_the_pages_exist():
             assert name in known or any(field.startswith(f"{name}.") for field in known), f"{page.name}: --{option}"
 
 
+def options(script):
+    """The options of a command of the example, read from its source: added by name, or as a function's arguments."""
+    from dataclasses import asdict
+
+    from dmd.config import RunConfig, flat_fields
+
+    tree = ast.parse(script.read_text())
+    names = {"help"} | {name.replace("-", "_") for name in re.findall(r'"--([\w-]+)"', script.read_text())}
+    functions = {node.name: node.args for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if ast.unparse(call.func).endswith(".add_function_arguments"):
+            given = functions[call.args[0].id]
+            is_positional = any(keyword.arg == "as_positional" for keyword in call.keywords)
+            names |= {each.arg for each in given.args[len(given.args) - len(given.defaults) if is_positional else 0 :]}
+    return names | set(flat_fields(asdict(RunConfig()))) if script.stem == "train" else names
+
+
+def test_options_of_commands_in_the_pages_exist():
+    scripts = {path.name: options(path) for path in (ROOT / "examples/dmd").glob("*.py")}
+    wrong, seen = [], 0
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        text = re.sub(r"(?<!`)`[^`]+`(?!`)", lambda code: code[0].replace("\n", " "), text)
+        for name, rest in re.findall(r"(?<![\w/])(?:examples/dmd/)?(\w+\.py)\b([^\n`#|]*)", text):
+            for option in re.findall(r"(?<=\s)--([a-z][\w.-]*)", rest if name in scripts else ""):
+                seen += 1
+                if option.replace("-", "_") not in scripts[name]:
+                    wrong.append(f"{page.name}: {name} --{option}")
+    assert not wrong
+    assert seen > 50
+
+
 def test_published_prior_in_the_pages_is_the_program_s():
     from dmd.released_objective import favouring_prior
 

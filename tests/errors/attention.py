@@ -41,6 +41,10 @@ CASES = [
         "attention_with_weights: value must be torch.float32 as query is, got torch.float16",
     ),
     (lambda: attention(HEADS, HEADS, HEADS, dropout=1.0), "attention: dropout must be in [0, 1), got 1.0"),
+    (
+        lambda: attention_with_weights(HEADS, HEADS, HEADS, dropout=1.0),
+        "attention_with_weights: dropout must be in [0, 1), got 1.0",
+    ),
     (lambda: attention(HEADS, HEADS, HEADS, band=1.5), "attention: band must be an integer, got 1.5"),
     (
         lambda: attention(HEADS, HEADS, HEADS, band=torch.ones(2)),

@@ -8,10 +8,15 @@ from gdkit import DistillationGraph, GDUnit
 NAMES = ("language", "vision", "acoustic")
 GRAPH = DistillationGraph.complete(NAMES)
 FEATURES, LOGITS = torch.zeros(4, 3, 4), torch.zeros(4, 3, 2)
+MIXED = tuple(zip(NAMES, (torch.float32, torch.bfloat16, torch.float32)))
 
 
 def make(**options):
     return GDUnit(GRAPH, **{"feature_dim": 4, "logit_dim": 2, "hidden_dim": 3, **options})
+
+
+def unequal():
+    return make(feature_dim=dict(zip(NAMES, (3, 4, 5))))
 
 
 def by_name(stacked):
@@ -134,7 +139,15 @@ CASES = [
         "GDUnit: features must be torch.float32, as the parameters are, got torch.float64",
     ),
     (
-        lambda: make(feature_dim=dict(zip(NAMES, (3, 4, 5))))(LOGITS, FEATURES),
+        lambda: make(feature_dim=dict.fromkeys(NAMES, 4))(LOGITS, FEATURES.double()),
+        "GDUnit: features must be torch.float32, as the parameters are, got torch.float64",
+    ),
+    (
+        lambda: unequal()(LOGITS, {name: torch.zeros(4, 3 + i).to(dtype) for i, (name, dtype) in enumerate(MIXED)}),
+        "GDUnit: features['vision'] must be torch.float32, as the parameters are, got torch.bfloat16",
+    ),
+    (
+        lambda: unequal()(LOGITS, FEATURES),
         "GDUnit: features must be a mapping, as nodes differ in width, got one tensor",
     ),
     (

@@ -26,6 +26,11 @@ def crossmodal(**options):
     return CrossmodalTransformer(**{"dim": 8, "num_heads": 2, "num_layers": 1, **options})
 
 
+def under_autocast(module, *given):
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # leaves float64 as it is
+        return module(*given)
+
+
 def inputs(**changes):
     return {"a": torch.zeros(2, 5, 3), "b": torch.zeros(2, 6, 4), **changes}
 
@@ -90,6 +95,10 @@ TRANSFORMERS = [
     (
         lambda: crossmodal()(X, X.bfloat16()),
         "CrossmodalTransformer: source must be torch.float32, as the parameters are, got torch.bfloat16",
+    ),
+    (
+        lambda: under_autocast(crossmodal(), X.double()),
+        "CrossmodalTransformer: target must be torch.float32, as the parameters are, got torch.float64",
     ),
     (
         lambda: MultimodalTransformer(["a"], 8, 2, 1),
