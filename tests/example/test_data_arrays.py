@@ -1,5 +1,6 @@
 """A folder with one .npy a modality and labels: what is read of it, which split is drawn, and what each fault says."""
 
+import os
 import warnings
 
 import convert as command
@@ -221,7 +222,11 @@ FAULTS = [
     ({"labels.npy": None, "labels.csv": b"label\n\xff\n"}, "labels.csv: cannot be read as CSV in UTF-8"),
     ({"split.npy": np.array(["dev"] * 6)}, "split.npy: split must be train, valid or test, got 'dev' for sample 0"),
     ({"split.npy": np.array(["train"] * 6)}, "split.npy: split 'valid' has no samples"),
-    ({"split.npy": np.arange(6)}, "split.npy: split must be train, valid or test, got 0 for sample 0"),
+    ({"split.npy": np.arange(6)}, "split.npy: split must be train, valid or test, got dtype int64"),
+    (
+        {"split.npy": np.zeros(6, [("a", "i4"), ("b", "U3")])},
+        "split.npy: split must be train, valid or test, got dtype [('a', '<i4'), ('b', '<U3')]",
+    ),
     (
         {"split.npy": None, "labels.npy": np.array(["a", "", "", "", "", "b"])},
         "labels.npy: too few labels to draw a split from; give splits.csv",
@@ -247,6 +252,11 @@ def test_a_fault_is_one_line_and_names_the_file(folder, tmp_path, capsys, files,
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_large_whole_numbers_stay_classes_of_their_own(folder):
+    np.save(folder / "labels.npy", 2**53 + np.arange(6) % 3)
+    assert load(str(folder)).classes == tuple(str(2**53 + i) for i in range(3))
 
 
 def test_floating_whole_numbers_are_asked_about(folder):
@@ -283,6 +293,15 @@ def test_a_link_cannot_lead_out_of_the_folder(folder, tmp_path, name):
     (folder / name).rename(tmp_path / "elsewhere.npy")
     (folder / name).symlink_to(tmp_path / "elsewhere.npy")
     with pytest.raises(ValueError, match=f"must stay inside {folder}, got a link to"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("name", ["vision.npy", "labels.npy", "splits.csv"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_is_not_waited_for(folder, name, make):
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    with pytest.raises(ValueError, match=rf"{name}: must be a file$"):
         load(str(folder))
 
 

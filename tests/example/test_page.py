@@ -114,22 +114,6 @@ def test_a_baseline_that_knows_nothing(reported):
     assert part["constant"]["text"] == f"always {median:.2f}"
 
 
-def test_baselines_beside_a_run(reported, tmp_path):
-    run = shutil.copytree(reported["regression"], tmp_path / "mine")
-    for name, sha256 in (("early", None), ("other data", "0" * 64)):
-        folder = tmp_path / name
-        folder.mkdir()
-        found = results(run)
-        found["config"]["network"] = "early_fusion"
-        found["test"]["mae"] = 0.12345
-        found["data"]["sha256"] = sha256 or found["data"]["sha256"]
-        (folder / "results.json").write_text(json.dumps(found))
-    page = Page(write_report(run))
-    assert "test, early_fusion (early)" in page.sections["results"]
-    assert "0.1235" in page.sections["results"] or "0.1234" in page.sections["results"]
-    assert "other data" not in page.sections["results"]
-
-
 def test_graphs_over_the_epochs(pages, reported):
     charts = [chart for chart in pages["regression"].figures.values() if "widths" in chart.get("frames", {})]
     assert len(charts) == 2

@@ -58,6 +58,19 @@ def test_seeds(reported, tmp_path, monkeypatch):
     assert "train" in parts(root / "seed-2")
 
 
+@pytest.mark.parametrize("finished", [0, 1])
+def test_seeds_that_are_not_finished(reported, tmp_path, monkeypatch, finished):
+    monkeypatch.setattr("dmd.checkpoint.load", lambda *_, **__: hostile(RECORDINGS))
+    root = shutil.copytree(reported["seeds"], tmp_path / "runs")
+    for seed in (1, 2)[finished:]:
+        (root / f"seed-{seed}" / "results.json").unlink()
+    evaluate.main([str(root), "--device", "cpu"])
+    page = Page(root / "report.html")
+    assert page.sections["warnings"].count("is not finished") == 2 - finished
+    judged = json.loads((root / "seed-1" / "predictions_test.json").read_text())["test"]
+    assert f"{judged['mae']:.4f}" in page.sections["results"]
+
+
 def test_missing_modalities_are_shown(run):
     evaluate.main([str(run), "--missing", "--missing-rates", "0.5", "--device", "cpu"])
     page = Page(run / "report.html")

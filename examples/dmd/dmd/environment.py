@@ -37,9 +37,9 @@ def check_machine(device: str, trackers: Sequence[str] = ()) -> None:
     """
     check_trackers(trackers)
     check_device(device)
-    for package in ("matplotlib", "sklearn"):
+    for package in ("matplotlib", "sklearn", "plotly", "jinja2"):
         if find_spec(package) is None:
-            raise ValueError(f"the run's pictures need {package}: install the 'plot' extra")
+            raise ValueError(f"the run's pictures and page need {package}: install the 'train' and 'plot' extras")
 
 
 def make_accelerator(config: RunConfig, out: Path, epoch: int) -> Accelerator:

@@ -102,7 +102,8 @@ def read_labels(column: Column, task: str | None, metrics: str | None) -> tuple[
         known = ~np.isnan(numbers) & (numbers != UNLABELLED)
         if (numbers[known] % 1 != 0).any():
             raise ValueError(f"{path}: classes must be words or whole numbers, got {numbers[known][0]:g}")
-        names = np.where(known, numbers, 0).astype(np.int64)
+        # Whole numbers beyond 2^53, such as hashes, would fall together as float64.
+        names = values if values.dtype.kind in "iu" else np.where(known, numbers, 0).astype(np.int64)
     if not known.any():
         raise ValueError(f"{path}: no sample has a label")
     classes, positions = np.unique(names[known], return_inverse=True)
@@ -119,9 +120,11 @@ def check_splits(column: Column) -> np.ndarray:
     Raises:
         ValueError: naming the file.
     """
+    wanted = f"{column.path}: split must be train, valid or test"
+    if column.values.dtype.kind != "U":
+        raise ValueError(f"{wanted}, got dtype {column.values.dtype}")
     wrong = np.flatnonzero(~np.isin(column.values, SPLITS))
     if len(wrong):
-        wanted = f"{column.path}: split must be train, valid or test"
         raise ValueError(f"{wanted}, got {column.values[wrong[0]].item()!r:.60} for sample {wrong[0]}")
     if missing := [split for split in SPLITS if split not in column.values]:
         raise ValueError(f"{column.path}: split '{missing[0]}' has no samples")

@@ -78,9 +78,14 @@ def _number(listing: Path, line: int, text: str | None) -> float:
 
 
 def require_inside(folder: Path, path: Path) -> None:
-    """Refuse links that lead elsewhere: a folder from a stranger must not bring in other files of this machine."""
+    """Refuse links that lead elsewhere, and what is no file: a pipe in a stranger's folder would be waited for.
+
+    A folder from a stranger must not bring in other files of this machine.
+    """
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{path}: must stay inside {folder}, got a link to {path.resolve()}")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: must be a file")
 
 
 def _read_steps(source: Path, folder: Path, sample_id: str) -> np.ndarray | None:

@@ -92,12 +92,13 @@ def write_comparison(path: Path, groups: Sequence[Group]) -> Path:
 
 
 def write_seeds(root: Path) -> Path:
-    """Write report.html of a run over seeds: the mean, and the seeds side by side.
+    """Write report.html of a run over seeds: the mean, and the seeds side by side; of those that are finished, if any.
 
     Raises:
         FileNotFoundError, ValueError: a run is not there, or damaged.
     """
-    whole, _ = read_group(root, "mean ± std")
+    whole, unfinished = read_group(root, "mean ± std")
+    whole.runs = whole.runs or [read_content(one) for one in unfinished]  # evaluated all the same
     groups = [Group(f"seed {run.config.seed}", [run]) for run in whole.runs]
     first = whole.runs[0]
     suite, config = first.described["metrics"], first.config
@@ -118,6 +119,7 @@ def write_seeds(root: Path) -> Path:
             if (cases := read_cases(file, suite))
         ],
     }
+    page["warnings"] = [*(f"The run of {one.name} is not finished." for one in unfinished), *page["warnings"]]
     return _write(root / "report.html", page)
 
 
@@ -179,8 +181,8 @@ def _curves(groups: Sequence[Group], suite: str) -> list[Figure]:
         "Validation loss": ("valid", "loss"),
         "Training loss": ("train", "loss"),
     }
-    figures = []
-    for title, (part, name) in wanted.items():
+    figures, titles = [], [group.title for group in groups]
+    for heading, (part, name) in wanted.items():
         curves = {group.title: group.curve(lambda epoch: series([epoch], part, name)[0]) for group in groups}  # noqa: B023
         epochs = sorted({epoch for curve in curves.values() for epoch in curve})
         found = {key: [curve.get(epoch) for epoch in epochs] for key, curve in curves.items()}
@@ -189,9 +191,9 @@ def _curves(groups: Sequence[Group], suite: str) -> list[Figure]:
             continue
         ends = {key: [x for x in values if x is not None][-1] for key, values in found.items()}
         said = "; ".join(f"{key}: {number(last)}" for key, last in ends.items())
-        figure = lines(title, f"{title} over the epochs. At the end {said}.", epochs, found)
-        for trace in figure.data:  # one colour a run in all charts
-            index = [group.title for group in groups].index(list(found)[figure.data.index(trace)])
+        figure = lines(heading, f"{heading} over the epochs. At the end {said}.", epochs, found)
+        for trace, title in zip(figure.data, found, strict=True):  # one colour a run in all charts
+            index = titles.index(title)
             trace["line"] |= {"color": color(index), "dash": DASHES[index // NUM_COLORS % len(DASHES)]}
             trace["marker"]["color"] = color(index)
         figures.append(figure)

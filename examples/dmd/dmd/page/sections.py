@@ -52,7 +52,8 @@ def tiles(content: Content) -> list[tuple[str, str, str]]:
             found.append((f"{metric}, {split}", number(value), "lower is better" if direction == "min" else ""))
     results = content.results
     if results.get("best_epoch") is not None:
-        found.append(("epoch kept", str(results["best_epoch"]), f"of {results.get('epochs', len(content.history))}"))
+        epochs = results.get("epochs", len(content.history))  # a shared model has neither
+        found.append(("epoch kept", str(results["best_epoch"]), f"of {epochs}" if epochs else ""))
     if "seconds" in results:
         found.append(("training", duration(results["seconds"]), ""))
     if "peak_memory_mb" in results:
@@ -98,7 +99,10 @@ def neighbours(content: Content) -> dict[str, dict[str, Spread]]:
     found: dict[str, dict[str, Spread]] = {}
     if content.config.network != "dmd":
         return found
-    beside = sorted(folder for folder in root.parent.iterdir() if folder.is_dir() and folder != root)
+    try:
+        beside = sorted(folder for folder in root.parent.iterdir() if folder.is_dir() and folder != root)
+    except OSError:  # a folder whose content is not for this user to list
+        return found
     for folder in beside[:MOST_NEIGHBOURS]:
         try:
             runs = [read_results(one) for one in run_folders(folder)]
