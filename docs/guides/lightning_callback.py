@@ -27,6 +27,8 @@ class LogEdges(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for name, unit in self.units.items():
+            if not self.seen[name]:  # it had no part in this epoch
+                continue
             means = torch.stack(self.seen[name]).mean(0)
             pl_module.log_dict({f"{name}/{i} to {j}": w for (i, j), w in zip(unit.graph.edges, means)}, sync_dist=True)
             self.seen[name].clear()
