@@ -222,9 +222,10 @@ class GDUnit(nn.Module):
 
     def extra_repr(self) -> str:
         """Who teaches whom, and the options, for ``print(module)``."""
+        sharpness = f", distance_temperature={self.distance_temperature}" if self.distance == "kl" else ""
         return (
             f"{teaching_text(self.graph)}\nlogit_dim={self.logit_dim}, "
-            f"normalize={self.normalize!r}, temperature={self.temperature}, distance={self.distance!r}\n"
+            f"normalize={self.normalize!r}, temperature={self.temperature}, distance={self.distance!r}{sharpness}\n"
             f"feature_distance={self.feature_distance!r}, prior_weight={self.prior_weight}, "
             f"detach_teacher={self.detach_teacher}, detach_weights={self.detach_weights}"
         )

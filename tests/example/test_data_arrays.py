@@ -186,8 +186,8 @@ def test_every_split_gets_a_group(sizes):
 
 OBJECTS = np.array([np.zeros((2, 3)), np.zeros((1, 3))], dtype=object)
 FAULTS = [
-    ({"labels.npy": None}, "has neither labels.npy nor labels.csv"),
-    ({"vision.npy": np.ones((5, 3, 2))}, "vision.npy: must hold 6 samples, as labels.npy does, got 5"),
+    ({"labels.npy": None}, "must have labels.npy or labels.csv"),
+    ({"vision.npy": np.ones((5, 3, 2))}, "vision.npy: holds 5 samples, but labels.npy holds 6: each file must hold the same ones"),
     ({"split.npy": np.array(SPLITS[:5])}, "split.npy: must hold 6 entries, as labels.npy does, got 5"),
     ({"vision.npy": np.ones(6)}, "vision.npy: must be numbers (samples, time, dim), or (samples, dim) for one step"),
     ({"vision.npy": np.ones((6, 1, 2, 3))}, "vision.npy: must be numbers (samples, time, dim), or (samples, dim)"),
@@ -337,4 +337,4 @@ def test_train_and_predict_new_samples_without_labels(folder, tmp_path, monkeypa
         write(new, "text.npy", np.ones((3, 4)))
         with pytest.raises(SystemExit):
             predict.main(["--checkpoint", "runs/mine", "--data", "new", "--device", "cpu"])
-    assert "text.npy: must hold 2 samples, as ids.npy does, got 3" in capsys.readouterr().err
+    assert "text.npy: holds 3 samples, but ids.npy holds 2" in capsys.readouterr().err

@@ -91,7 +91,9 @@ def finish(run: Run) -> dict[str, Any]:
         results = json.loads((run.out / "results.json").read_text(encoding="utf-8"))
     else:
         results = run.train()
-    run.accelerator.print(f"\n{results_table(results)}\n\nEverything is in {run.out}")
+    page = run.out / "report.html"
+    report = f"; look at {page} first" if page.is_file() else ""
+    run.accelerator.print(f"\n{results_table(results)}\n\nEverything is in {run.out}{report}")
     return results
 
 

@@ -144,6 +144,8 @@ def read_array(path: Path) -> np.ndarray:
             shape, _, dtype = reader(file)
         if dtype.hasobject:
             more = "sequences of different lengths go into one array with NaN after each end"
+            if path.stem in COLUMNS:
+                more = "save words with .astype(str), numbers with .astype(float)"
             raise ValueError(f"it holds Python objects, which are never opened; {more}")
         if 0 in shape:
             raise ValueError(f"it is empty: its shape is {shape}")

@@ -36,7 +36,9 @@ def read_array_folder(source: Path, *, task: str | None = None, metrics: str | N
     columns = read_columns(source)
     column = columns.get("label") or columns.get("value")
     if column is None:
-        raise FileNotFoundError(f"{source}: has neither labels.npy nor labels.csv; empty cells are unlabelled samples")
+        names = ", ".join(sorted(path.name for path in source.iterdir())[:12])
+        wanted = "must have labels.npy or labels.csv, in which empty cells are samples without a label"
+        raise FileNotFoundError(f"{source}: {wanted}; it has {names}")
     labels, classes = read_labels(column, task, metrics)
     for other in columns.values():
         if len(other.values) != len(labels):
@@ -97,7 +99,8 @@ def modalities(source: Path, num_samples: int | None = None, counted: str = "") 
         if num_samples is None:
             num_samples, counted = len(features), path.name
         if len(features) != num_samples:
-            raise ValueError(f"{path}: must hold {num_samples} samples, as {counted} does, got {len(features)}")
+            wanted = f"holds {len(features)} samples, but {counted} holds {num_samples}: each file must hold the same ones"
+            raise ValueError(f"{path}: {wanted}")
         features = features.reshape(num_samples, -1, features.shape[-1])  # (sample, time, dim)
         given = lengths.get(name + LENGTHS)
         steps = _lengths(given, features) if given else _without_padding(features)

@@ -221,8 +221,10 @@ def _graphs(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 def differences(groups: Sequence[Group]) -> Table:
     """The options in which the runs differ, a column a run."""
-    options = [group.runs[0].options for group in groups]
-    names = [name for name in dict.fromkeys(n for one in options for n in one) if name not in (*PLACES, "seed")]
+    options = [
+        group.runs[0].options | {"seed": ", ".join(str(run.config.seed) for run in group.runs)} for group in groups
+    ]
+    names = [name for name in dict.fromkeys(n for one in options for n in one) if name not in PLACES]
     rows = [[name, *(sections.text(one.get(name)) for one in options)] for name in names]
     rows = [row for row in rows if len(set(row[1:])) > 1]
     return Table(["option", *(group.title for group in groups)], rows, texts=len(groups) + 1)

@@ -95,7 +95,7 @@ def lines(
         for i, (name, values) in enumerate(series.items())
     ]
     axis = {"title": {"text": x_title}, "showgrid": False}
-    layout = {"xaxis": axis, "hovermode": "x unified", "showlegend": True} | layout
+    layout = {"xaxis": axis, "hovermode": "x unified", "hoverlabel": {"namelength": -1}, "showlegend": True} | layout
     if marked is not None:
         layout["shapes"] = [upright(marked)]
     if x_title == "epoch" and 0 < len(x) < 8:
