@@ -146,8 +146,7 @@ class GDUnit(nn.Module):
             check_distance("GDUnit", "feature_distance", feature_distance, next(iter(widths.values())))
         if not isinstance(scorer, nn.Module) and scorer is not None:
             _check.check_choice("GDUnit", "scorer", scorer, SCORERS, ", None or a torch.nn.Module")
-        self.graph = graph
-        self.widths, self.logit_dim = widths, logit_dim
+        self.graph, self.widths, self.logit_dim = graph, widths, logit_dim
         self.normalize, self.temperature = normalize, temperature
         self.distance, self.distance_temperature = distance, distance_temperature
         self.feature_distance, self.feature_weight = feature_distance, feature_weight
@@ -222,10 +221,10 @@ class GDUnit(nn.Module):
 
     def extra_repr(self) -> str:
         """Who teaches whom, and the options, for ``print(module)``."""
-        sharpness = f", distance_temperature={self.distance_temperature}" if self.distance == "kl" else ""
         return (
             f"{teaching_text(self.graph)}\nlogit_dim={self.logit_dim}, "
-            f"normalize={self.normalize!r}, temperature={self.temperature}, distance={self.distance!r}{sharpness}\n"
+            f"normalize={self.normalize!r}, temperature={self.temperature}, distance={self.distance!r}"
+            f"{f', distance_temperature={self.distance_temperature}' if self.distance == 'kl' else ''}\n"
             f"feature_distance={self.feature_distance!r}, prior_weight={self.prior_weight}, "
             f"detach_teacher={self.detach_teacher}, detach_weights={self.detach_weights}"
         )

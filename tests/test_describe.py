@@ -71,7 +71,7 @@ PRINTS = {
         GDUnit(
           3 nodes, 2 edges (vision, acoustic teach none):
           language -> vision, acoustic
-          logit_dim=2, normalize='target', temperature=1.0, distance='kl'
+          logit_dim=2, normalize='target', temperature=1.0, distance='kl', distance_temperature=1.0
           feature_distance=None, prior_weight=0.0, detach_teacher=True, detach_weights=False
           (scorer): EdgeScorer(kind='free')
         )

@@ -187,7 +187,7 @@ def test_every_split_gets_a_group(sizes):
 OBJECTS = np.array([np.zeros((2, 3)), np.zeros((1, 3))], dtype=object)
 FAULTS = [
     ({"labels.npy": None}, "must have labels.npy or labels.csv"),
-    ({"vision.npy": np.ones((5, 3, 2))}, "vision.npy: holds 5 samples, but labels.npy holds 6: each file must hold the same ones"),
+    ({"vision.npy": np.ones((5, 3, 2))}, "vision.npy: holds 5 samples, but labels.npy holds 6: each"),
     ({"split.npy": np.array(SPLITS[:5])}, "split.npy: must hold 6 entries, as labels.npy does, got 5"),
     ({"vision.npy": np.ones(6)}, "vision.npy: must be numbers (samples, time, dim), or (samples, dim) for one step"),
     ({"vision.npy": np.ones((6, 1, 2, 3))}, "vision.npy: must be numbers (samples, time, dim), or (samples, dim)"),

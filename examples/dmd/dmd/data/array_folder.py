@@ -99,8 +99,8 @@ def modalities(source: Path, num_samples: int | None = None, counted: str = "") 
         if num_samples is None:
             num_samples, counted = len(features), path.name
         if len(features) != num_samples:
-            wanted = f"holds {len(features)} samples, but {counted} holds {num_samples}: each file must hold the same ones"
-            raise ValueError(f"{path}: {wanted}")
+            found = f"holds {len(features)} samples, but {counted} holds {num_samples}"
+            raise ValueError(f"{path}: {found}: each file must hold the same ones")
         features = features.reshape(num_samples, -1, features.shape[-1])  # (sample, time, dim)
         given = lengths.get(name + LENGTHS)
         steps = _lengths(given, features) if given else _without_padding(features)
