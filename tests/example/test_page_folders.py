@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from dmd import environment
-from dmd.page import write_report
+from dmd.page import check_report, write_report
 
 from tests.example.page_runs import Page
 
@@ -58,8 +58,10 @@ def test_a_folder_that_holds_no_more_than_a_shared_model(reported, tmp_path):
 
 
 @pytest.mark.parametrize("package", ["plotly", "jinja2", "sklearn"])
-def test_a_package_of_the_page_is_missed_before_training(monkeypatch, package):
+def test_a_package_of_the_page_is_missed_before_anything_is_computed(reported, monkeypatch, package):
     whole = environment.find_spec
     monkeypatch.setattr(environment, "find_spec", lambda name: None if name == package else whole(name))
     with pytest.raises(ValueError, match=f"need {package}: install the 'train' and 'plot' extras"):
         environment.check_machine("cpu")
+    with pytest.raises(ValueError, match=f"need {package}"):
+        check_report(reported["regression"])

@@ -37,6 +37,15 @@ def check_machine(device: str, trackers: Sequence[str] = ()) -> None:
     """
     check_trackers(trackers)
     check_device(device)
+    check_pictures()
+
+
+def check_pictures() -> None:
+    """Check that pictures and pages can be made.
+
+    Raises:
+        ValueError: naming the package that is missing.
+    """
     for package in ("matplotlib", "sklearn", "plotly", "jinja2"):
         if find_spec(package) is None:
             raise ValueError(f"the run's pictures and page need {package}: install the 'train' and 'plot' extras")

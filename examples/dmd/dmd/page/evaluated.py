@@ -8,6 +8,7 @@ from typing import Any
 
 from ..checkpoint import read_config
 from ..data import Recordings
+from ..environment import check_pictures
 from ..pictures import feature_maps
 from .comparison import write_seeds
 from .content import read_content
@@ -20,8 +21,9 @@ def check_report(folder: Path) -> None:
     """Check, before anything is computed, that the page of the run in a folder can be written.
 
     Raises:
-        FileNotFoundError, ValueError: naming the file that is not there, or is damaged.
+        FileNotFoundError, ValueError: naming the file that is not there, or is damaged, or the package that is missing.
     """
+    check_pictures()
     suite = read_content(folder).described["metrics"]
     for path in missing_files(folder).values():
         read_cases(path, suite)
