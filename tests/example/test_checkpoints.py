@@ -6,6 +6,8 @@ import pytest
 import torch
 from dmd.training_state import KEPT, checkpoints_of, read_checkpoint, write_checkpoint
 
+from tests.example.small_runs import prepare
+
 STATE = {"history": [], "edges": [], "seconds": 0.0, "skipped": 0, "watch": [0.0] * 3, "seen": 0, "bucket": None}
 STATE |= {"totals": None, "terms": [], "rate": 0.0, "spent": 0.0}
 
@@ -45,3 +47,11 @@ def test_nothing_is_written_where_nothing_has_changed(tmp_path, monkeypatch):
     before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
     assert write(tmp_path, 0, 1, newest=path) == path
     assert before == {file: file.stat().st_mtime_ns for file in path.iterdir()}
+
+
+def test_who_may_read_a_run_may_read_its_weights(tmp_path):
+    """Safetensors leaves a file to its owner alone; a colleague could open everything but the model."""
+    prepare(tmp_path / "run", epochs=1, pictures=False).train()
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    (tmp_path / "plain").touch()
+    assert modes == {(tmp_path / "plain").stat().st_mode & 0o777}

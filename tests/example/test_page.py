@@ -212,3 +212,14 @@ def test_a_page_of_seeds(pages, reported):
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a" and "report" in attributes["href"]]
     assert links == ["seed-1/report.html", "seed-2/report.html"]
     assert "--seeds 1 2" in page.sections["run"]
+
+
+def test_a_page_that_fails_costs_no_results(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise IndexError("no such arc")
+
+    monkeypatch.setattr("dmd.report.write_pictures", lambda *_, **__: {})
+    monkeypatch.setattr("dmd.page.write_report", broken)
+    with pytest.warns(UserWarning, match=r"report\.html is not written: IndexError: no such arc"):
+        prepare(tmp_path, epochs=1).train()
+    assert (tmp_path / "results.json").is_file()

@@ -76,7 +76,7 @@ OPTIONS = [
     (["--objective.distillation.distance", "cosine"], "distance 'cosine' is only a sign on vectors of width 1"),
     (
         ["--objective.distillation.scorer", "nope"],
-        "scorer must be one of 'linear', 'mlp', 'free', 'agreement', got 'nope'",
+        "scorer must be one of 'linear', 'mlp', 'free', 'agreement', None or a torch.nn.Module, got 'nope'",
     ),
     (["--objective.distillation.prior", "[1, 2]"], "prior must have shape (6,), got (2,)"),
     (

@@ -19,6 +19,8 @@ FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file is larger than allowed",
 }
+_UMASK = os.umask(0o077)  # it can only be read by setting it
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -38,6 +40,8 @@ def replacing(path: Path, size: int) -> Iterator[Path]:
         with _said_how_much(path, size):
             yield temporary
             for written in [*temporary.rglob("*"), temporary]:
+                if written.is_file():
+                    os.chmod(written, 0o666 & ~_UMASK)  # safetensors leaves its files to their owner alone
                 sync(written)
             if path.is_dir():
                 _remove(path)  # a folder cannot replace another

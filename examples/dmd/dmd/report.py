@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,12 @@ def write_run(
         maps = {"test": places or {}}
         parts = {split: split_part(split, judged[split], recordings, maps.get(split, {})) for split in shown}
         write_parts(out, parts, this_machine())
-        write_report(out, results=results)
+        try:
+            write_report(out, results=results)
+        except OSError:  # such as a full disk: what follows could not be written either
+            raise
+        except Exception as error:  # the page is about the run, and must not cost it its results
+            warnings.warn(f"{out / 'report.html'} is not written: {type(error).__name__}: {error}", stacklevel=2)
     write_json(out / "results.json", results)  # last: its presence says that the run is finished
 
 

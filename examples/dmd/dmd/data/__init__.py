@@ -76,7 +76,8 @@ def load(data: str, *, task: str | None = None, metrics: str | None = None, seed
     if path.suffix not in readers:
         wanted = "'smartwatch', 'synthetic', the path of a .pkl or .npz file or of a folder of shards"
         wanted += " or of arrays (one .npy a modality), or its URL"
-        raise ValueError(f"data must be {wanted}, got {data!r}")
+        absent = "" if path.exists() else ", which is not there"
+        raise ValueError(f"data must be {wanted}, got {data!r}{absent}")
     if not path.is_file():
         raise FileNotFoundError(f"no data file at {data}")
     return readers[path.suffix](path, task=task, metrics=metrics)
