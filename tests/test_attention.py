@@ -200,7 +200,10 @@ ERRORS = [
     ),
     (lambda: attention(X, X, X, dropout=1.0), "attention: dropout must be in [0, 1), got 1.0"),
     (lambda: attention(X, X, X, dropout=-0.1), "attention: dropout must be at least 0, got -0.1"),
-    (lambda: attention_with_weights(X, X, X, dropout=1.0), "attention: dropout must be in [0, 1), got 1.0"),
+    (
+        lambda: attention_with_weights(X, X, X, dropout=1.0),
+        "attention_with_weights: dropout must be in [0, 1), got 1.0",
+    ),
     (lambda: attention(X, X.tolist(), X), "attention: key must be a torch.Tensor, got list"),
     (lambda: attention(X, X[0], X), "attention: key must have shape (2, 3, key, 5), got (3, 4, 5)"),
 ]
