@@ -117,6 +117,9 @@ def main() -> None:
     arguments = parser.parse_args()
     said, required = {}, [path.resolve() for path in arguments.constraints]
     for python in arguments.python or interpreters():
+        if (found := shutil.which(python)) is None:
+            sys.exit(f"--python: there is no {python}")
+        python = str(Path(found).absolute())  # it is run in other folders
         print(f"== {python}", flush=True)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
