@@ -2,10 +2,10 @@
 // Draws the charts of the page, follows the reader's light or dark, and plays the graphs over the epochs.
 
 const PALETTES = {
-  // After Okabe and Ito, as gdkit.plot; in the dark each a little lighter, so that all stand out.
+  // Light: gdkit.plot.COLORS, letter for letter; in the dark each lighter, so that all stand out and stay apart.
   light: {
     "@0": "#0072b2", "@1": "#d55e00", "@2": "#009e73", "@3": "#cc79a7", "@4": "#e69f00", "@5": "#56b4e9",
-    "@6": "#000000", "@7": "#a89f00", "@none": "#c8c8c8",
+    "@6": "#000000", "@7": "#882255", "@none": "#c8c8c8",
     "@ink": "#1f2430", "@muted": "#8a90a0", "@grid": "#e4e7ee", "@surface": "#ffffff",
     "@heat": [[0, "#f3f6fb"], [0.25, "#b9d3ea"], [0.5, "#6fa8d3"], [0.75, "#2274ae"], [1, "#08335c"]],
     "@values": [[0, "#440154"], [0.25, "#3b528b"], [0.5, "#21918c"], [0.75, "#5ec962"], [1, "#e8d81c"]],
@@ -13,7 +13,7 @@ const PALETTES = {
   },
   dark: {
     "@0": "#3f9fe0", "@1": "#f07f3a", "@2": "#1fbf92", "@3": "#e09cc4", "@4": "#f2b544", "@5": "#8fd0f7",
-    "@6": "#f2f2f2", "@7": "#d8cf45", "@none": "#5b6270",
+    "@6": "#f2f2f2", "@7": "#7847eb", "@none": "#5b6270",
     "@ink": "#e7eaf0", "@muted": "#8b93a5", "@grid": "#2c3340", "@surface": "#1a1f29",
     "@heat": [[0, "#1d2532"], [0.25, "#1f4468"], [0.5, "#2a73ad"], [0.75, "#66ace0"], [1, "#dceefb"]],
     "@values": [[0, "#8a4fb0"], [0.25, "#5a7fd0"], [0.5, "#21918c"], [0.75, "#5ec962"], [1, "#fde725"]],
