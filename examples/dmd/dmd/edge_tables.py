@@ -9,7 +9,8 @@ import numpy as np
 
 from gdkit import DistillationGraph
 
-EdgeTables = dict[str, tuple[DistillationGraph, np.ndarray, np.ndarray]]  # unit -> graph, epochs, (epoch, edge) weights
+UnitTable = tuple[DistillationGraph, np.ndarray, np.ndarray]  # graph, epochs, (epoch, edge) weights
+EdgeTables = dict[str, UnitTable]
 
 
 def edge_tables(rows: Iterable[Mapping[str, Any]]) -> EdgeTables:
@@ -27,3 +28,9 @@ def edge_tables(rows: Iterable[Mapping[str, Any]]) -> EdgeTables:
         table = [[weights.get((epoch, edge), np.nan) for edge in graph.edges] for epoch in epochs]
         units[unit] = graph, np.array(epochs), np.array(table)
     return units
+
+
+def shown_epoch(epochs: np.ndarray, best_epoch: int | None) -> int:
+    """Position of the epoch whose weights were kept; else of the last."""
+    found = np.flatnonzero(epochs == best_epoch)
+    return int(found[0]) if len(found) else len(epochs) - 1

@@ -15,7 +15,7 @@ import numpy as np
 from gdkit.plot import COLORS, LINE_STYLES, edge_curves, edge_heatmap, embedding_map
 
 from .confusion import confusion, shown_classes
-from .edge_tables import EdgeTables, edge_tables
+from .edge_tables import EdgeTables, edge_tables, shown_epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,15 +144,14 @@ def _real(value: float | None) -> float:
 def _heatmaps(units: EdgeTables, best_epoch: int | None) -> Figure | None:
     if not units:
         return None
-    shown = {unit: int(np.searchsorted(epochs, best_epoch or epochs[-1])) for unit, (_, epochs, _) in units.items()}
-    rows = {unit: weights[min(shown[unit], len(weights) - 1)] for unit, (_, _, weights) in units.items()}
+    shown = {unit: shown_epoch(epochs, best_epoch) for unit, (_, epochs, _) in units.items()}
+    rows = {unit: weights[shown[unit]] for unit, (_, _, weights) in units.items()}
     largest = max(graph.num_nodes for graph, _, _ in units.values())
     figure, axes = _panels(len(units), 3.2 + 0.8 * largest, 1.7 + 0.7 * largest)
     # One colour scale, so that the panels can be compared.
     top = float(np.fmax.reduce(np.concatenate(list(rows.values()))))
     for ax, (unit, (graph, epochs, _)) in zip(axes, units.items(), strict=True):
-        epoch = epochs[min(shown[unit], len(epochs) - 1)]
-        edge_heatmap(graph, rows[unit], ax=ax, title=f"{unit} GD-Unit, epoch {epoch}", vmax=top)
+        edge_heatmap(graph, rows[unit], ax=ax, title=f"{unit} GD-Unit, epoch {epochs[shown[unit]]}", vmax=top)
     return figure
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..checkpoint import saved_processes
 from ..config import RunConfig
-from ..edge_tables import EdgeTables
+from ..edge_tables import EdgeTables, shown_epoch
 from ..metrics import SELECTION
 from ..runs import run_folders
 from ..spread import mean_std
@@ -21,7 +21,7 @@ from .command import PLACES, command_of
 from .content import Content, read_content
 from .curves import series
 from .figure import DASHES, NUM_COLORS, Figure, color, is_defined, lines, number
-from .missing import missing_figures, missing_files, missing_table, read_cases
+from .missing import missing_sections
 from .table import Spread, Table, metrics_table, plus_minus
 from .writing import write_page
 
@@ -56,7 +56,7 @@ class Group:
             graph = kept[0][0][0]
             if graph.num_edges == 0 or any(table[0].edges != graph.edges for table, _ in kept):
                 continue
-            rows = [table[2][graphs.shown_epoch(table[1], best)].tolist() for table, best in kept]
+            rows = [table[2][shown_epoch(table[1], best)].tolist() for table, best in kept]
             mean = [mean_std(values)[0] for values in zip(*rows, strict=True)]
             tables[unit] = graph, np.zeros(1, np.int64), np.array([mean])
         return tables
@@ -103,21 +103,16 @@ def write_seeds(root: Path) -> Path:
     first = whole.runs[0]
     suite, config = first.described["metrics"], first.config
     page = _page([whole, *groups], suite, whole=True)
-    name = Path(first.results.get("data", {}).get("path") or config.data).name
     pages = [(group.title, f"{run.folder.name}/report.html") for group in groups for run in group.runs]
     options = {"processes": saved_processes(first.folder), "seeds": [run.config.seed for run in whole.runs]}
     page |= {
         "kind": "Report of a run over seeds",
-        "title": f"{'DMD' if config.network == 'dmd' else config.network} on {name}, {len(groups)} seeds",
+        "title": f"{sections.heading(first)}, {len(groups)} seeds",
         "lead": "; ".join(sections.lead(first).split("; ")[:-1]),
         "command": command_of(replace(config, seed=RunConfig.seed), **options),
         "facts": sections.facts(first, options["processes"]),
         "links": [(title, link) for title, link in pages if (root / link).is_file()],
-        "missing": [
-            {"title": split, "charts": missing_figures(cases, suite, split), "table": missing_table(cases, suite)}
-            for split, file in missing_files(root).items()
-            if (cases := read_cases(file, suite))
-        ],
+        "missing": missing_sections(root, suite),
     }
     page["warnings"] = [*(f"The run of {one.name} is not finished." for one in unfinished), *page["warnings"]]
     return _write(root / "report.html", page)
@@ -212,8 +207,7 @@ def _graphs(groups: Sequence[Group]) -> list[dict[str, Any]]:
             if unit in tables:
                 figure = graphs.node_links(unit, tables[unit], top, 0)
                 figure.title, figure.frames = title, {}
-                label, figure.note = (text.replace(" in epoch 0", "") for text in (figure.label, figure.note))
-                figure.label = f"{title}: {label}"
+                figure.label = f"{title}: {figure.label}"
                 figures.append(figure)
         rows.append({"title": unit, "charts": figures})
     return rows

@@ -8,7 +8,7 @@ import numpy as np
 
 from gdkit import DistillationGraph
 
-from ..edge_tables import EdgeTables
+from ..edge_tables import EdgeTables, UnitTable, shown_epoch
 from .figure import DASHES, Figure, cells, color, lines, number, numbers, plain, shortened
 
 THINNEST, WIDEST = 0.6, 15.0  # pixels of an edge without weight, and of the heaviest
@@ -16,14 +16,6 @@ BEND = 0.16  # of an edge, in units of its length: the two edges of a pair pass 
 GAP = 0.17  # between the middle of a node and an edge's end, where there is room; nodes lie on a circle of radius 1
 MOST_NUMBERED = 12  # edges; of more, the numbers would lie on one another
 MOST_DRAWN = 60  # edges, all of eight nodes; more take seconds an epoch, and none can be told from the others
-
-UnitTable = tuple[DistillationGraph, np.ndarray, np.ndarray]  # one of EdgeTables
-
-
-def shown_epoch(epochs: np.ndarray, best_epoch: int | None) -> int:
-    """Position of the epoch whose weights were kept; else of the last."""
-    found = np.flatnonzero(epochs == best_epoch)
-    return int(found[0]) if len(found) else len(epochs) - 1
 
 
 def heaviest(tables: EdgeTables) -> float:
@@ -40,8 +32,13 @@ def drawn_edges(table: UnitTable, at: int) -> tuple[UnitTable, str]:
     chosen = np.sort(np.argsort(-np.nan_to_num(weights[at]), kind="stable")[:MOST_DRAWN])
     edges = graph.edges
     fewer = DistillationGraph.from_edges(graph.names, [edges[i] for i in chosen])
-    note = f"The {MOST_DRAWN} edges of {graph.num_edges} that are heaviest in epoch {epochs[at]}."
+    note = f"The {MOST_DRAWN} edges of {graph.num_edges} that are heaviest{_in_epoch(epochs, at)}."
     return (fewer, epochs, weights[:, chosen]), note
+
+
+def _in_epoch(epochs: np.ndarray, at: int) -> str:
+    """Epoch 0, which no run has, stands for a mean over several, of which nothing is said."""
+    return f" in epoch {epochs[at]}" if epochs[at] else ""
 
 
 def node_links(unit: str, table: UnitTable, top: float, at: int) -> Figure:
@@ -132,7 +129,7 @@ def node_links(unit: str, table: UnitTable, top: float, at: int) -> Figure:
     }
     known = sorted(zip(np.nan_to_num(weights[at]), graph.edges, strict=True), reverse=True)
     said = "; ".join(f"{source} teaches {target} with {number(weight)}" for weight, (source, target) in known[:12])
-    label = f"Graph of the {unit} GD-Unit in epoch {epochs[at]}, the heaviest edges first: {said}."
+    label = f"Graph of the {unit} GD-Unit{_in_epoch(epochs, at)}, the heaviest edges first: {said}."
     data, height = [*edges, heads, hover, nodes, names], 240 if flat else 400
     return Figure(f"{unit} GD-Unit", label, data, layout, height, note, frames)
 

@@ -22,6 +22,20 @@ def missing_files(folder: Path) -> dict[str, Path]:
     return {path.stem.removeprefix("missing_"): path for path in sorted(folder.glob("missing_*.csv"))}
 
 
+def missing_sections(folder: Path, suite: str) -> list[dict[str, Any]]:
+    """Title, charts and table of every split that was judged with modalities missing.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    found = {split: read_cases(path, suite) for split, path in missing_files(folder).items()}
+    return [
+        {"title": split, "charts": missing_figures(cases, suite, split), "table": missing_table(cases, suite)}
+        for split, cases in found.items()
+        if cases
+    ]
+
+
 def read_cases(path: Path, suite: str) -> list[Case]:
     """Every case of the file with mean and deviation over the runs.
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import saved_processes
+from ..edge_tables import shown_epoch
 from . import curves, graphs, maps, sections
 from .command import command_of
 from .content import Content, read_content
 from .figure import Figure
-from .missing import missing_figures, missing_files, missing_table, read_cases
+from .missing import missing_sections
 from .table import Table
 from .writing import write_page
 
@@ -46,13 +47,8 @@ def write_report(
     path = path or folder / "report.html"
     if parts is not None:
         content.parts = dict(parts)
-    suite = content.described["metrics"]
-    missing = {split: read_cases(file, suite) for split, file in missing_files(path.parent).items()}
     page = _page(content, saved_processes(folder))
-    page["missing"] = [
-        {"title": split, "charts": missing_figures(cases, suite, split), "table": missing_table(cases, suite)}
-        for split, cases in missing.items()
-    ]
+    page["missing"] = missing_sections(path.parent, content.described["metrics"])
     page["parts"] = [("results", "Results"), *((key, text) for key, text in PARTS.items() if page[key])]
     page["parts"].append(("run", "What was run"))
     write_page(path, "run.html", page)
@@ -62,12 +58,11 @@ def write_report(
 def _page(content: Content, processes: int) -> dict[str, Any]:
     config, parts = content.config, content.parts
     best_epoch = content.results.get("best_epoch")
-    name = Path(content.results.get("data", {}).get("path") or config.data).name
     metrics, notes = sections.metrics(content)
     options = [[key, sections.text(value)] for key, value in content.options.items()]
     return {
         "kind": "Report of a run",
-        "title": f"{'DMD' if config.network == 'dmd' else config.network} on {name}",
+        "title": sections.heading(content),
         "lead": sections.lead(content),
         "warnings": [*content.warnings, *sections.remarks(content)],
         "tiles": sections.tiles(content),
@@ -88,7 +83,7 @@ def _graphs(content: Content, best_epoch: int | None) -> dict[str, Any]:
     """The pictures of each GD-Unit that taught, and what the slider over them needs."""
     tables = {unit: table for unit, table in content.edges.items() if table[0].num_edges}
     top = graphs.heaviest(tables)
-    shown = {unit: graphs.shown_epoch(table[1], best_epoch) for unit, table in tables.items()}
+    shown = {unit: shown_epoch(table[1], best_epoch) for unit, table in tables.items()}
     pairs = [
         {
             "links": graphs.node_links(unit, table, top, shown[unit]),

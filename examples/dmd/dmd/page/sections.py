@@ -19,6 +19,17 @@ from .table import Spread, Table, metrics_table
 MOST_NEIGHBOURS = 200  # folders beside a run that are looked into for baselines
 
 
+def data_name(content: Content) -> str:
+    """Of the data the file's or folder's name."""
+    return Path(content.results.get("data", {}).get("path") or content.config.data).name
+
+
+def heading(content: Content) -> str:
+    """Which network was trained on which data."""
+    network = content.config.network
+    return f"{'DMD' if network == 'dmd' else network} on {data_name(content)}"
+
+
 def lead(content: Content) -> str:
     """What the run is, in a line."""
     described, results = content.described, content.results
@@ -139,11 +150,10 @@ def errors(title: str, part: Mapping[str, Any]) -> tuple[Table, str]:
 def facts(content: Content, processes: int) -> list[tuple[str, str]]:
     """What the run was made of: name and value."""
     results, described, config = content.results, content.described, content.config
-    data = results.get("data", {})
     widths = ", ".join(f"{name} ({width})" for name, width in described["dims"].items())
     classes = described["classes"]
     found = [
-        ("data", Path(data.get("path") or config.data).name),
+        ("data", data_name(content)),
         ("SHA-256 of the data", described["sha256"]),
         ("modalities (width)", widths),
         ("classes", f"{len(classes)}: {', '.join(classes[:30])}" if classes else ""),
