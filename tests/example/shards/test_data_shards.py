@@ -19,20 +19,7 @@ from dmd.missing import missing_cases
 from tests.example.small_files import mmsa_file
 from tests.example.small_runs import content, prepare
 
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return mmsa_file(tmp_path_factory.mktemp("source") / "file.pkl")
-
-
-@pytest.fixture(scope="module")
-def folder(source):
-    """The file as shards of a few samples each, with one whose samples have no step."""
-    write_shards(load(str(source)), target := source.parent / "shards", shard_bytes=600)
-    return target
-
-
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def assert_same_split(ours, theirs):
